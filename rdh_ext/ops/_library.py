@@ -1,0 +1,50 @@
+"""The one place where ops enter PyTorch's dispatcher.
+
+Schemas, references and fakes are registered here in Python, so that every op exists, runs and compiles with nothing
+built; the native libraries only add their CPU and CUDA keys on top (see ``rdh_ext/_native.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import torch
+
+NAMESPACE = "rdh_ext"
+_LIBRARY = torch.library.Library(NAMESPACE, "DEF")
+REFERENCES: dict[str, Callable[..., Any]] = {}
+"""Op name -> its pure-torch reference: what runs where no native kernel is registered, and what tests compare with."""
+
+
+def define(schema: str, *, reference: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    """Defines ``rdh_ext::<schema>``, with ``reference`` for every backend and ``fake`` for tracing; returns the overload.
+
+    ``schema`` is a functional PyTorch schema (no aliasing, no mutation), e.g. ``"double(Tensor x) -> Tensor"``.
+    """
+    name = schema.split("(", 1)[0].strip()
+    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _LIBRARY.impl(name, reference, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_LIBRARY)
+    REFERENCES[name] = reference
+    return getattr(torch.ops.rdh_ext, name).default
+
+
+def set_autograd(op: Any, backward: Callable[..., Any], *, setup_context: Callable[..., None]) -> None:
+    """Gives ``op`` its gradient formula (see ``torch.library.register_autograd``)."""
+    torch.library.register_autograd(op._name.split(".")[0], backward, setup_context=setup_context, lib=_LIBRARY)
+
+
+def set_autocast(op: Any, dtype: torch.dtype) -> None:
+    """Makes autocast run ``op`` in ``dtype`` on CPU and CUDA. Ops without it run in the dtype of their inputs."""
+    for device in ("cpu", "cuda"):
+        torch.library.register_autocast(op._name.split(".")[0], device, dtype, lib=_LIBRARY)
+
+
+def forbid_double_backward(op: Any, function: str) -> None:
+    """A second derivative through ``op`` (a backward op) is an error instead of a silent zero."""
+
+    def raise_error(ctx: Any, *grads: Any) -> NoReturn:
+        raise RuntimeError(f"{function}: double backward (create_graph=True) is not supported")
+
+    set_autograd(op, raise_error, setup_context=lambda ctx, inputs, output: None)
