@@ -1,5 +1,6 @@
 """Deep hashing for PyTorch: fused RDH ops, exact Hamming evaluation, honest benchmarks."""
 
-from .ops import gradient_amplifier as _gradient_amplifier
+from . import nn
+from .ops import amplified_sigmoid, amplified_tanh, gradient_amplifier
 
-__all__: list[str] = []
+__all__ = ["amplified_sigmoid", "amplified_tanh", "gradient_amplifier", "nn"]
