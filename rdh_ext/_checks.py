@@ -7,10 +7,12 @@ All public functions call these before they reach the dispatcher, so that a wron
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INTEGER = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -81,3 +83,58 @@ def check_choice(op: str, argument: str, value: Any, choices: Sequence[str]) -> 
     """``value`` is one of ``choices``."""
     if value not in choices:
         fail_value(op, argument, "one of " + ", ".join(repr(choice) for choice in choices), value)
+
+
+MAX_BITS = 4096
+"""Longest code: distances then fit int16, and a dot product of signs is exact in float32, with room to spare."""
+
+
+def check_integer(op: str, argument: str, value: Any, *, low: int, high: int | None = None, expected: str) -> int:
+    """``value`` as an int with ``low <= value <= high``; ``expected`` says it. NumPy integers pass, bools do not."""
+    if type(value) is not int:
+        if isinstance(value, (bool, torch.Tensor)) or not hasattr(value, "__index__"):
+            fail_type(op, argument, expected, value)
+        value = operator.index(value)
+    if value < low or (high is not None and value > high):
+        fail_value(op, argument, expected, value)
+    return int(value)
+
+
+def may_read_values(tensor: torch.Tensor) -> bool:
+    """Reading values costs no synchronisation and is possible: a CPU tensor, outside of tracing."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling() and not isinstance(tensor, FakeTensor)
+
+
+def check_codes(op: str, argument: str, codes: Any) -> None:
+    """``codes`` is uint8 ``[rows, bytes]`` with 1 to ``MAX_BITS / 8`` bytes."""
+    if not isinstance(codes, torch.Tensor) or codes.dtype != torch.uint8:
+        fail_type(op, argument, "packed codes, a uint8 tensor as pack_codes makes it", codes)
+    check_tensor(op, argument, codes, dtypes=(torch.uint8,), ndim=2)
+    if not 1 <= codes.shape[1] <= MAX_BITS // 8:
+        fail_value(op, argument, f"[rows, bytes] with 1 to {MAX_BITS // 8} bytes ({MAX_BITS} bits)", codes)
+
+
+def check_code_pair(op: str, q: Any, g: Any) -> None:
+    """``q`` and ``g`` are packed codes of one width on one device."""
+    check_codes(op, "q", q)
+    check_codes(op, "g", g)
+    check_same_device(op, "q", q, "g", g)
+    if q.shape[1] != g.shape[1]:
+        fail_value(op, "g", f"codes as wide as q ({q.shape[1]} bytes)", g)
+
+
+def check_bits(op: str, bits: Any, **codes: torch.Tensor) -> int:
+    """The number of bits of ``codes`` (all of one width): ``bits``, or all of the bytes where it is None.
+
+    The places behind ``bits`` in the last byte have to be 0; that is looked at where it costs no synchronisation.
+    """
+    width = next(iter(codes.values())).shape[1]
+    if bits is None:
+        return 8 * width
+    expected = f"an integer in ({8 * width - 8}, {8 * width}], for codes of {width} byte{'s' if width != 1 else ''}"
+    bits = check_integer(op, "bits", bits, low=8 * width - 7, high=8 * width, expected=expected)
+    if bits % 8:
+        for argument, tensor in codes.items():
+            if may_read_values(tensor) and bool((tensor[:, -1] >> (bits % 8)).any()):
+                raise ValueError(f"{op}: {argument} must have zeros behind its {bits} bits, got ones in the last byte")
+    return int(bits)

@@ -1,0 +1,50 @@
+"""Codes, labels and awkward memory for the tests of the Hamming ops and metrics."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SIZES = (0, 1, 63, 65, 1000)
+BITS = (1, 7, 8, 9, 64, 65, 4096)
+
+
+def random_codes(rows: int, bits: int, seed: int = 0, distinct: int | None = None) -> Tensor:
+    """Random packed codes with clean pads, at most ``distinct`` different ones: trained codes repeat."""
+    rng = np.random.default_rng(seed)
+    signs = rng.integers(0, 2, (rows if distinct is None else distinct, bits), dtype=np.uint8)
+    if distinct is not None:
+        signs = signs[rng.integers(0, distinct, rows)]
+    return torch.from_numpy(np.packbits(signs, axis=1, bitorder="little"))
+
+
+def random_ids(rows: int, classes: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, classes, rows))
+
+
+def random_multi_hot(rows: int, classes: int, seed: int = 0, share: float = 0.2) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).random((rows, classes)) < share)
+
+
+@contextlib.contextmanager
+def poisoned_memory() -> Iterator[None]:
+    """Fresh memory is filled with NaN (integers: the largest value), so that reading what was never written shows."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def awkward_views(x: Tensor) -> Iterator[Tensor]:
+    """The same values in memory that is not contiguous, transposed, or off by one element."""
+    wide = x.new_empty((x.shape[0], 2 * x.shape[1] + 1))
+    wide[:, 1::2] = x
+    yield wide[:, 1::2]
+    yield x.T.contiguous().T
+    shifted = x.new_empty(x.numel() + 1)[1:].view(x.shape)
+    yield shifted.copy_(x)

@@ -1,0 +1,117 @@
+"""Distances of all pairs: against numpy, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hamming_cases import BITS, SIZES, awkward_views, poisoned_memory, random_codes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import hamming as oracle
+
+from rdh_ext.ops.hamming_distance import hamming_distance
+
+
+def same_as_oracle(result: torch.Tensor, q: torch.Tensor, g: torch.Tensor) -> bool:
+    return np.array_equal(result.cpu().numpy(), oracle.distances(q.numpy(), g.numpy()))
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("gallery", SIZES)
+@pytest.mark.parametrize("queries", [0, 1, 65])
+def test_equals_numpy(backend: str, queries: int, gallery: int, bits: int) -> None:
+    q, g = random_codes(queries, bits, 1), random_codes(min(gallery, 200_000 // bits), bits, 2)
+    with poisoned_memory():
+        d = hamming_distance(q.to(backend), g.to(backend))
+    assert d.dtype == torch.int16
+    assert d.is_contiguous()
+    assert same_as_oracle(d, q, g)
+
+
+def test_several_tiles_both_ways(backend: str) -> None:
+    q, g = random_codes(600, 12, 1), random_codes(5000, 12, 2)
+    assert same_as_oracle(hamming_distance(q.to(backend), g.to(backend)), q, g)
+
+
+@pytest.mark.parametrize("bits", [8, 4096])
+def test_extremes(backend: str, bits: int) -> None:
+    zeros = torch.zeros(1, bits // 8, dtype=torch.uint8, device=backend)
+    assert hamming_distance(zeros, ~zeros).item() == bits
+    assert hamming_distance(zeros, zeros).item() == 0
+
+
+def test_awkward_memory(backend: str) -> None:
+    q, g = random_codes(65, 40, 1), random_codes(63, 40, 2)
+    for q_view, g_view in zip(awkward_views(q.to(backend)), awkward_views(g.to(backend)), strict=True):
+        assert same_as_oracle(hamming_distance(q_view, g_view), q, g)
+
+
+@settings(max_examples=30, deadline=None)
+@given(bits=st.integers(1, 100), seed=st.integers(0, 2**31))
+def test_is_a_metric(bits: int, seed: int) -> None:
+    d = hamming_distance(*2 * [random_codes(12, bits, seed, distinct=6)]).to(torch.int64)
+    assert torch.equal(d, d.T)
+    assert bool((d.diagonal() == 0).all())
+    assert bool((d.unsqueeze(1) <= d.unsqueeze(2) + d.unsqueeze(0)).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_does_not_round(backend: str, dtype: torch.dtype) -> None:
+    q, g = random_codes(3, 4096, 1), random_codes(50, 4096, 2)
+    with torch.autocast(backend, dtype=dtype):
+        assert same_as_oracle(hamming_distance(q.to(backend), g.to(backend)), q, g)
+
+
+CODES = torch.zeros(2, 2, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("q", "g", "error", "message"),
+    [
+        (
+            torch.ones(2, 16),
+            CODES,
+            TypeError,
+            r"hamming_distance: q must be packed codes, a uint8 tensor .* got float32",
+        ),
+        (CODES, CODES.to(torch.int8), TypeError, r"hamming_distance: g must be packed codes"),
+        (CODES, None, TypeError, r"hamming_distance: g must be packed codes, .* got NoneType None"),
+        (CODES, CODES[0], ValueError, r"hamming_distance: g must be a tensor of 2 dimensions, got uint8 \[2\]"),
+        (
+            CODES,
+            CODES[:, :1],
+            ValueError,
+            r"hamming_distance: g must be codes as wide as q \(2 bytes\), got uint8 \[2, 1\]",
+        ),
+        (CODES[:, :0], CODES[:, :0], ValueError, r"hamming_distance: q must be \[rows, bytes\] with 1 to 512 bytes"),
+        (
+            CODES.expand(2, 2).repeat(1, 300),
+            CODES,
+            ValueError,
+            r"q must be .* 512 bytes \(4096 bits\), got uint8 \[2, 600\]",
+        ),
+        (
+            CODES,
+            CODES.to("meta"),
+            ValueError,
+            r"hamming_distance: g must be on the device of q \(cpu\), got .* on meta",
+        ),
+    ],
+)
+def test_bad_input(q: torch.Tensor, g: torch.Tensor, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        hamming_distance(q, g)
+
+
+def test_opcheck(backend: str) -> None:
+    for queries, gallery in ((3, 7), (0, 7), (3, 0)):
+        arguments = random_codes(queries, 19, 1).to(backend), random_codes(gallery, 19, 2).to(backend)
+        torch.library.opcheck(torch.ops.rdh_ext.hamming_distance.default, arguments)
+
+
+def test_compiles_without_graph_break() -> None:
+    compiled = torch.compile(hamming_distance, fullgraph=True, backend="aot_eager")
+    for queries in (3, 5, 8):
+        q, g = random_codes(queries, 24, 1), random_codes(2 * queries + 1, 24, 2)
+        assert torch.equal(compiled(q, g), hamming_distance(q, g))

@@ -1,0 +1,103 @@
+"""Nearest codes: equal to a stable sort of all distances, ids and distances, ties included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hamming_cases import SIZES, awkward_views, poisoned_memory, random_codes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import hamming as oracle
+
+from rdh_ext.ops.hamming_topk import hamming_topk
+from rdh_ext.reference import _tiles
+
+
+def check(q: torch.Tensor, g: torch.Tensor, k: int, device: str) -> None:
+    with poisoned_memory():
+        d, i = hamming_topk(q.to(device), g.to(device), k)
+    assert (d.dtype, i.dtype) == (torch.int16, torch.int64)
+    assert d.is_contiguous()
+    assert i.is_contiguous()
+    expected_d, expected_i = oracle.topk(q.numpy(), g.numpy(), k)
+    assert np.array_equal(d.cpu().numpy(), expected_d)
+    assert np.array_equal(i.cpu().numpy(), expected_i)
+
+
+@pytest.mark.parametrize("k", [1, 10, 999, 1000, 5000])
+@pytest.mark.parametrize("gallery", SIZES)
+def test_equals_stable_sort(backend: str, gallery: int, k: int) -> None:
+    for queries in (0, 1, 65):
+        check(random_codes(queries, 12, 1), random_codes(gallery, 12, 2), k, backend)
+
+
+@pytest.mark.parametrize("k", [1, 70, 5000])
+def test_several_tiles(backend: str, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tiles, "TILE", 4096)  # tiles of 63 items for 65 queries
+    check(random_codes(65, 16, 1), random_codes(1000, 16, 2, distinct=20), k, backend)
+
+
+def test_more_queries_than_a_block(backend: str) -> None:
+    check(random_codes(600, 16, 1), random_codes(300, 16, 2, distinct=20), 50, backend)
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 2**31))
+def test_merges_over_any_split(data: st.DataObject, seed: int) -> None:
+    q, g = random_codes(4, 10, seed), random_codes(50, 10, seed + 1, distinct=9)
+    k, cut = data.draw(st.integers(1, 60)), data.draw(st.integers(0, 50))
+    parts = [hamming_topk(q, g[:cut], k), hamming_topk(q, g[cut:], k)]
+    d = torch.cat([part[0] for part in parts], dim=1).to(torch.int64)
+    i = torch.cat([parts[0][1], parts[1][1] + cut], dim=1)
+    best = (d * 1000 + i).sort(dim=1).values[:, :k]
+    whole = hamming_topk(q, g, k)
+    assert torch.equal(best // 1000, whole[0].to(torch.int64))
+    assert torch.equal(best % 1000, whole[1])
+
+
+def test_awkward_memory(backend: str) -> None:
+    q, g = random_codes(9, 40, 1), random_codes(63, 40, 2)
+    for q_view, g_view in zip(awkward_views(q.to(backend)), awkward_views(g.to(backend)), strict=True):
+        assert torch.equal(hamming_topk(q_view, g_view, 7)[1].cpu(), hamming_topk(q, g, 7)[1])
+
+
+@pytest.mark.parametrize(
+    ("k", "error", "message"),
+    [
+        (0, ValueError, r"hamming_topk: k must be an integer >= 1, got 0"),
+        (-1, ValueError, r"hamming_topk: k must be an integer >= 1, got -1"),
+        (2.0, TypeError, r"hamming_topk: k must be an integer >= 1, got float 2.0"),
+        (True, TypeError, r"hamming_topk: k must be an integer >= 1, got bool True"),
+        (None, TypeError, r"hamming_topk: k must be an integer >= 1, got NoneType None"),
+    ],
+)
+def test_bad_k(k: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        hamming_topk(random_codes(2, 8), random_codes(3, 8), k)
+
+
+def test_bad_codes() -> None:
+    with pytest.raises(ValueError, match=r"hamming_topk: g must be codes as wide as q \(1 bytes\)"):
+        hamming_topk(random_codes(2, 8), random_codes(3, 9), 1)
+    with pytest.raises(ValueError, match=r"hamming_topk: g must be on the device of q"):
+        hamming_topk(random_codes(2, 8), random_codes(3, 8).to("meta"), 1)
+
+
+def test_faiss_agrees() -> None:
+    faiss = pytest.importorskip("faiss")
+    q, g = random_codes(20, 64, 1), random_codes(2000, 64, 2)
+    index = faiss.IndexBinaryFlat(64)
+    index.add(g.numpy())
+    d, i = index.search(q.numpy(), 100)
+    ours_d, ours_i = hamming_topk(q, g, 100)
+    assert np.array_equal(ours_d.numpy(), d)
+    order = np.lexsort((i, d), axis=1)  # FAISS promises no order among ties
+    inside = d < d[:, -1:]  # nor which of those at the last distance it returns
+    assert np.array_equal(np.take_along_axis(i, order, axis=1)[inside], ours_i.numpy()[inside])
+
+
+def test_opcheck(backend: str) -> None:
+    for queries, gallery, k in ((3, 7, 2), (3, 7, 9), (0, 7, 2), (3, 0, 2)):
+        codes = random_codes(queries, 19, 1).to(backend), random_codes(gallery, 19, 2).to(backend)
+        torch.library.opcheck(torch.ops.rdh_ext.hamming_topk.default, (*codes, k))
