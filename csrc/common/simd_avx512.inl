@@ -1,0 +1,106 @@
+// AVX-512 lanes. Included inside a target region and a namespace of that level, after all library headers.
+// The same interface as simd_avx2.inl: algorithms are written once over it.
+
+struct F32 {
+  using Real = float;
+  using V = __m512;
+  using M = __mmask16;
+  static constexpr int width = 16;
+  static constexpr int largest_shift = 252;  // of scale and half_powers
+
+  static V set(float v) { return _mm512_set1_ps(v); }
+  static V load(const float* p) { return _mm512_loadu_ps(p); }
+  static V load(const BFloat16* p) {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+  }
+  static V load(const Float16* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static void store(float* p, V v) { _mm512_storeu_ps(p, v); }
+  static void store(BFloat16* p, V v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bf16(v)); }
+  static void store(Float16* p, V v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_f16(v)); }
+  static void stream(float* p, V v) { _mm512_stream_ps(p, v); }
+  static void stream(BFloat16* p, V v) { _mm256_stream_si256(reinterpret_cast<__m256i*>(p), to_bf16(v)); }
+  static void stream(Float16* p, V v) { _mm256_stream_si256(reinterpret_cast<__m256i*>(p), to_f16(v)); }
+
+  static V add(V a, V b) { return _mm512_add_ps(a, b); }
+  static V sub(V a, V b) { return _mm512_sub_ps(a, b); }
+  static V mul(V a, V b) { return _mm512_mul_ps(a, b); }
+  static V div(V a, V b) { return _mm512_div_ps(a, b); }
+  static V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }    // a b + c
+  static V fms(V a, V b, V c) { return _mm512_fmsub_ps(a, b, c); }    // a b - c
+  static V fnma(V a, V b, V c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a b
+  static V min(V a, V b) { return _mm512_min_ps(a, b); }              // b where either is NaN
+  static V round(V a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static V abs(V a) { return _mm512_abs_ps(a); }
+  static V neg(V a) { return flip_sign(a, _mm512_set1_ps(-0.0f)); }
+  // magnitude >= 0 with the sign of s; a with its sign flipped where s is negative
+  static V with_sign(V magnitude, V s) { return _mm512_or_ps(magnitude, _mm512_and_ps(s, _mm512_set1_ps(-0.0f))); }
+  static V flip_sign(V a, V s) { return _mm512_xor_ps(a, _mm512_and_ps(s, _mm512_set1_ps(-0.0f))); }
+
+  static M greater_equal(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+  static M greater(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+  static M both(M a, M b) { return _kand_mask16(a, b); }
+  static V select(M m, V yes, V no) { return _mm512_mask_blend_ps(m, no, yes); }
+  static int count(M m) { return __builtin_popcount(m); }
+
+  static V scale(V v, V n) { return _mm512_scalef_ps(v, n); }  // v 2^n, n integral
+  // a b = 2^n for integral n in [-252, 0], both normal
+  static void half_powers(V n, V& a, V& b) {
+    const V one = _mm512_set1_ps(1.0f);
+    const V half = round(mul(n, _mm512_set1_ps(0.5f)));
+    a = scale(one, half);
+    b = scale(one, sub(n, half));
+  }
+
+ private:
+  // round to nearest even; a NaN becomes the quiet NaN
+  static __m256i to_bf16(V v) {
+    const __m512i bits = _mm512_castps_si512(v);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
+    rounded = _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), _mm512_set1_epi32(0x7FC00000));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+  }
+  static __m256i to_f16(V v) { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+};
+
+struct F64 {
+  using Real = double;
+  using V = __m512d;
+  using M = __mmask8;
+  static constexpr int width = 8;
+  static constexpr int largest_shift = 2044;
+
+  static V set(double v) { return _mm512_set1_pd(v); }
+  static V load(const double* p) { return _mm512_loadu_pd(p); }
+  static void store(double* p, V v) { _mm512_storeu_pd(p, v); }
+  static void stream(double* p, V v) { _mm512_stream_pd(p, v); }
+
+  static V add(V a, V b) { return _mm512_add_pd(a, b); }
+  static V sub(V a, V b) { return _mm512_sub_pd(a, b); }
+  static V mul(V a, V b) { return _mm512_mul_pd(a, b); }
+  static V div(V a, V b) { return _mm512_div_pd(a, b); }
+  static V fma(V a, V b, V c) { return _mm512_fmadd_pd(a, b, c); }
+  static V fms(V a, V b, V c) { return _mm512_fmsub_pd(a, b, c); }
+  static V fnma(V a, V b, V c) { return _mm512_fnmadd_pd(a, b, c); }
+  static V min(V a, V b) { return _mm512_min_pd(a, b); }
+  static V round(V a) { return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static V abs(V a) { return _mm512_abs_pd(a); }
+  static V neg(V a) { return flip_sign(a, _mm512_set1_pd(-0.0)); }
+  static V with_sign(V magnitude, V s) { return _mm512_or_pd(magnitude, _mm512_and_pd(s, _mm512_set1_pd(-0.0))); }
+  static V flip_sign(V a, V s) { return _mm512_xor_pd(a, _mm512_and_pd(s, _mm512_set1_pd(-0.0))); }
+
+  static M greater_equal(V a, V b) { return _mm512_cmp_pd_mask(a, b, _CMP_GE_OQ); }
+  static M greater(V a, V b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
+  static M both(M a, M b) { return _kand_mask8(a, b); }
+  static V select(M m, V yes, V no) { return _mm512_mask_blend_pd(m, no, yes); }
+  static int count(M m) { return __builtin_popcount(m); }
+
+  static V scale(V v, V n) { return _mm512_scalef_pd(v, n); }
+  static void half_powers(V n, V& a, V& b) {
+    const V one = _mm512_set1_pd(1.0);
+    const V half = round(mul(n, _mm512_set1_pd(0.5)));
+    a = scale(one, half);
+    b = scale(one, sub(n, half));
+  }
+};

@@ -1,0 +1,149 @@
+"""``rdh demo``: HashNet without and with RDH on real digits, evaluated, and written up in a folder."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .. import evaluate, hamming_topk
+from ._extras import require
+from .data import RetrievalData, load_digits
+from .history import Schedule
+from .methods import HashNet
+from .models import small_cnn
+from .results import DemoResult, Evaluation, RunResult
+
+if TYPE_CHECKING:
+    from .engine import Codes
+
+INPUT_SCALE = 16.0
+LEARNING_RATE = 0.02
+EPOCHS = 200
+BITS = 32
+TAU = 0.99
+ETA = 0.1
+NEIGHBOURS = 10
+RADIUS = 2
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the command line can set."""
+
+    out: Path = Path("rdh-demo")
+    seed: int = 0
+    epochs: int = EPOCHS
+    bits: int = BITS
+    device: str = "cpu"
+    force: bool = False
+
+
+def require_extras() -> None:
+    """Raises :class:`MissingExtra` for the first optional package that is not there, before any work is done."""
+    require("lightning")
+    require("sklearn", package="scikit-learn")
+    require("matplotlib")
+
+
+def run(options: DemoOptions, *, progress: bool = True) -> str:
+    """The whole demo: trains, evaluates, writes the report folder; returns the table and where the report is.
+
+    Raises:
+        MissingExtra: an optional package is not installed.
+        FolderInUse: ``options.out`` holds something else; see :func:`rdh_ext.hashing.report.folder.claim`.
+    """
+    from .report import folder, markdown
+
+    require_extras()
+    folder.claim(options.out, force=options.force)
+    result = measure(options, progress=progress)
+    folder.write(options.out, result)
+    return f"{markdown.terminal_table(result)}\n\nreport: {options.out / 'report.md'}"
+
+
+def measure(options: DemoOptions, *, progress: bool = True) -> DemoResult:
+    """Trains, encodes and evaluates both runs; writes nothing."""
+    data = load_digits(options.seed, input_scale=INPUT_SCALE)
+    schedule = Schedule(epochs=options.epochs, lr=LEARNING_RATE)
+    without, with_rdh = (_run(rdh, data, schedule, options, progress) for rdh in (False, True))
+    return DemoResult(data, schedule, _settings(options), _versions(), (without, with_rdh))
+
+
+def _run(rdh: bool, data: RetrievalData, schedule: Schedule, options: DemoOptions, progress: bool) -> RunResult:
+    from .engine import encode, train
+
+    method = HashNet(options.bits, rdh=rdh, tau=TAU, eta=ETA)
+    trained = train(
+        lambda: small_cnn(options.bits),
+        method,
+        data.train,
+        schedule,
+        seed=options.seed,
+        device=torch.device(options.device),
+        progress=progress,
+    )
+    query = encode(trained.backbone, method, data.query.images)
+    gallery = encode(trained.backbone, method, data.gallery.images)
+    distances, neighbours = hamming_topk(query.packed, gallery.packed, NEIGHBOURS)
+    return RunResult(
+        key="hashnet_rdh" if rdh else "hashnet",
+        label=method.label,
+        rdh=rdh,
+        steps=trained.steps,
+        epochs=trained.epochs,
+        seconds=trained.seconds,
+        query_codes=query.packed,
+        gallery_codes=gallery.packed,
+        exact_zeros=query.exact_zeros + gallery.exact_zeros,
+        evaluation=_evaluate(query, gallery, data, options.bits),
+        neighbours=neighbours,
+        distances=distances,
+    )
+
+
+def _evaluate(query: Codes, gallery: Codes, data: RetrievalData, bits: int) -> Evaluation:
+    arguments = (query.packed, gallery.packed, data.query.labels, data.gallery.labels)
+    result = evaluate(*arguments, bits=bits)
+    curve = result.pr_curve(by="radius")
+    not_empty = curve.queries.tolist()
+    return Evaluation(
+        map=result.map,
+        ap=result.ap.tolist(),
+        map_at_100=evaluate(*arguments, topk=100, bits=bits).map,
+        precision_radius_2=result.precision_within_radius(RADIUS),
+        empty_radius_2=len(data.query) - int(not_empty[min(RADIUS, bits)]),
+        precision=curve.precision.tolist(),
+        recall=curve.recall.tolist(),
+        queries=not_empty,
+    )
+
+
+def _settings(options: DemoOptions) -> dict[str, Any]:
+    words = ["rdh", "demo", "--out", str(options.out), "--seed", str(options.seed), "--epochs", str(options.epochs)]
+    words += ["--bits", str(options.bits), "--device", options.device]
+    return {
+        "command": shlex.join(words),
+        "method": "hashnet",
+        "seed": options.seed,
+        "epochs": options.epochs,
+        "bits": options.bits,
+        "device": options.device,
+        "threads": torch.get_num_threads(),
+        "tau": TAU,
+        "eta": ETA,
+        "lr": LEARNING_RATE,
+        "input_scale": INPUT_SCALE,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"Python": platform.python_version(), "torch": torch.__version__}
+    for package in ("rdh_ext", "lightning", "scikit-learn", "matplotlib", "numpy"):
+        found[package] = next((d.version for d in metadata.distributions(name=package)), "from source, not installed")
+    return found

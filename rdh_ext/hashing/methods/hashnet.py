@@ -1,0 +1,22 @@
+"""HashNet (Cao et al., ICCV 2017), as the RDH paper uses it."""
+
+from __future__ import annotations
+
+from .base import HashingMethod
+
+
+class HashNet(HashingMethod):
+    """HashNet: ``theta = (10 / K) <h_i, h_j>`` over the pairs of a batch, similar and dissimilar ones in balance.
+
+    A similar pair weighs |S| / |S1| and a dissimilar one |S| / |S0|, so both kinds have the same say however many
+    classes there are. There is no quantization term; RDH adds the error-aware one. The published continuation (a
+    steepness of tanh that grows with time) is left out, as the RDH authors do: beta is 1 throughout.
+    """
+
+    title = "HashNet"
+    pair_weights = "balanced"
+
+    @property
+    def scale(self) -> float:
+        """10 / K."""
+        return 10.0 / self.bits

@@ -1,0 +1,9 @@
+"""Retrieval metrics in Hamming space: exact, deterministic, from histograms."""
+
+from ..ops.pack_codes import count_zeros
+from .average_precision import average_precision
+from .curves import PRCurve
+from .evaluate import evaluate, evaluate_histogram
+from .result import EvaluationResult
+
+__all__ = ["EvaluationResult", "PRCurve", "average_precision", "count_zeros", "evaluate", "evaluate_histogram"]

@@ -1,0 +1,176 @@
+"""Builds the three compiled parts of rdh_ext; everything declarative is in pyproject.toml.
+
+``_ops_cpu``   CPU kernels on the LibTorch Stable ABI: one build runs on every torch from 2.11 on.
+``_ops_cuda``  CUDA kernels, built whenever an nvcc is there (no GPU needed), loaded only where torch has CUDA.
+``_C``         pybind11, without torch: build information and the CPU level.
+
+Environment:
+  RDH_EXT_CUDA=auto|0|1   build the CUDA part if nvcc is found (default), never, or fail without it
+  CUDA_HOME               where to look for the toolkit first
+  TORCH_CUDA_ARCH_LIST    architectures, default below
+  MAX_JOBS                parallel compilations
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pybind11
+import torch
+from setuptools import Extension, setup
+from torch.utils import cpp_extension
+
+ROOT = Path(__file__).resolve().parent
+TARGET = (2, 11)
+TARGET_MACRO = f"-DTORCH_TARGET_VERSION=0x{TARGET[0]:02X}{TARGET[1]:02X}000000000000ULL"
+DEFAULT_ARCHS = "7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
+
+
+def check_torch() -> None:
+    """Stops with one sentence where torch is too old to have the stable ABI that the sources use."""
+    match = re.match(r"(\d+)\.(\d+)", torch.__version__)
+    if match is None or (int(match[1]), int(match[2])) < TARGET:
+        sys.exit(f"rdh_ext: torch >= {TARGET[0]}.{TARGET[1]} is needed to build, found {torch.__version__}; upgrade torch")
+
+
+def nvcc_release(nvcc: Path) -> str | None:
+    """The release of a working nvcc, as "13.0"."""
+    try:
+        text = subprocess.run([str(nvcc), "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.search(r"release (\d+\.\d+)", text)
+    return match[1] if match else None
+
+
+def toolkit_candidates() -> list[Path]:
+    """Folders that may be a CUDA toolkit, best first. An nvcc on PATH may be a wrapper script, so it is asked where it lives."""
+    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")]
+    nvcc = shutil.which("nvcc")
+    if nvcc:
+        homes.append(str(Path(nvcc).resolve().parents[1]))
+        dryrun = subprocess.run([nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, timeout=60)
+        top = re.search(r"^#\$ TOP=(.+)$", dryrun.stderr, re.MULTILINE)
+        if top:
+            homes.append(top[1].strip())
+    homes += ["/usr/local/cuda", "/opt/cuda"]
+    return [Path(home) for home in homes if home]
+
+
+def find_toolkit() -> tuple[Path, str] | str:
+    """The toolkit and its release, or the reason why the CUDA part is not built."""
+    wish = os.environ.get("RDH_EXT_CUDA", "auto")
+    if wish not in ("auto", "0", "1"):
+        sys.exit(f"rdh_ext: RDH_EXT_CUDA must be auto, 0 or 1, got {wish!r}")
+    if wish == "0":
+        return "switched off by RDH_EXT_CUDA=0 when it was built"
+    looked = []
+    for home in toolkit_candidates():
+        release = nvcc_release(home / "bin" / "nvcc")
+        runtime = any((home / lib / "libcudart_static.a").exists() for lib in ("lib64", "lib", "targets/x86_64-linux/lib"))
+        if release and runtime and (home / "include" / "cuda_runtime.h").exists():
+            return home, release
+        looked.append(str(home))
+    reason = f"no CUDA toolkit (nvcc, headers and libcudart_static) was found when it was built; looked in {', '.join(looked)}"
+    if wish == "1":
+        sys.exit(f"rdh_ext: RDH_EXT_CUDA=1, but {reason}; set CUDA_HOME")
+    return reason
+
+
+CXX_FLAGS = ["-O3", "-std=c++20", "-fvisibility=hidden", "-fno-trapping-math", "-fno-math-errno", "-Wall", "-Wextra"]
+# distributions link with --as-needed, which drops -ltorch; it is what brings libtorch_cuda's symbols into scope
+LINK_FLAGS = ["-Wl,--exclude-libs,ALL", "-s", "-Wl,--push-state,--no-as-needed", "-ltorch", "-Wl,--pop-state"]
+
+
+def sources(*patterns: str) -> list[str]:
+    """Sorted paths relative to the root: the order of a build must not depend on the file system."""
+    return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
+
+
+def ops_extension(name: str, files: list[str], nvcc: list[str], **options: Any) -> Extension:
+    """A stable-ABI op library. CppExtension also for CUDA: CUDAExtension refuses to build with a CPU-only torch."""
+    return cpp_extension.CppExtension(
+        name,
+        files,
+        py_limited_api=True,  # which only means: do not link libtorch_python
+        include_dirs=[str(ROOT / "csrc")],
+        extra_compile_args={"cxx": [*CXX_FLAGS, TARGET_MACRO], "nvcc": nvcc},
+        extra_link_args=LINK_FLAGS,
+        **options,
+    )
+
+
+def cuda_extension(home: Path) -> Extension:
+    """``_ops_cuda``, with the runtime linked statically so that it binds to no CUDA release of torch."""
+    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_ARCHS)
+    os.environ["CUDA_HOME"] = str(home)
+    cpp_extension.CUDA_HOME = str(home)
+    # a stable-ABI library may be built by another CUDA major than torch's own
+    cpp_extension._check_cuda_version = lambda *args, **kwargs: None
+    libraries = [str(home / lib) for lib in ("lib64", "lib", "targets/x86_64-linux/lib") if (home / lib).is_dir()]
+    nvcc = ["-O3", "-std=c++20", "--expt-relaxed-constexpr", "-Xcompiler=-fvisibility=hidden,-Wall,-Wextra", TARGET_MACRO]
+    extension = ops_extension(
+        "rdh_ext._ops_cuda",
+        sources("csrc/bindings/cuda/*.cpp", "csrc/kernels/cuda/*.cu"),
+        nvcc,
+        library_dirs=libraries,
+        libraries=["cudart_static", "rt", "dl", "pthread"],
+    )
+    extension.include_dirs.append(str(home / "include"))
+    return extension
+
+
+def build_facts(toolkit: tuple[Path, str] | str) -> dict[str, str]:
+    """What ``build_info()`` will say about this build; goes into ``_C`` as JSON."""
+    built = not isinstance(toolkit, str)
+    return {
+        "torch_built_with": torch.__version__,
+        "torch_target": f"{TARGET[0]}.{TARGET[1]}",
+        "cuda_release": toolkit[1] if built else "",
+        "cuda_archs": os.environ["TORCH_CUDA_ARCH_LIST"] if built else "",
+        "cuda_missing": toolkit if isinstance(toolkit, str) else "",
+    }
+
+
+def extensions() -> list[Extension]:
+    """Everything to compile on this machine."""
+    check_torch()
+    toolkit = find_toolkit()
+    cpu = sources("csrc/bindings/cpu/*.cpp", "csrc/kernels/cpu/*.cpp", "csrc/common/*.cpp")
+    compiled = [ops_extension("rdh_ext._ops_cpu", cpu, [])]
+    if isinstance(toolkit, str):
+        print(f"rdh_ext: CPU-ONLY BUILD: {toolkit}", file=sys.stderr)
+    else:
+        compiled.append(cuda_extension(toolkit[0]))
+    facts = json.dumps(json.dumps(build_facts(toolkit)))  # a JSON text as a C string literal
+    compiled.append(
+        Extension(
+            "rdh_ext._C",
+            sources("csrc/bindings/module.cpp", "csrc/common/*.cpp"),
+            language="c++",
+            include_dirs=[pybind11.get_include(), str(ROOT / "csrc")],
+            extra_compile_args={"cxx": ["-O2", "-std=c++17", "-fvisibility=hidden", "-Wall", "-Wextra"]},
+            define_macros=[("RDH_EXT_BUILD_FACTS", facts)],
+            extra_link_args=["-s", "-ldl"],
+        )
+    )
+    return compiled
+
+
+class Build(cpp_extension.BuildExtension):  # type: ignore[misc,name-defined,unused-ignore]
+    """BuildExtension that names the op libraries without a Python version: they run on any."""
+
+    def get_ext_filename(self, name: str) -> str:
+        """``_ops_cpu.so`` instead of ``_ops_cpu.cpython-311-x86_64-linux-gnu.so``."""
+        return re.sub(r"(_ops_\w+)\..*\.so$", r"\1.so", str(super().get_ext_filename(name)))
+
+
+if __name__ == "__main__":
+    setup(ext_modules=extensions(), cmdclass={"build_ext": Build}, zip_safe=False)

@@ -1,0 +1,130 @@
+"""Items and relevant items per distance: against numpy; they add up over any split of the gallery."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hamming_cases import SIZES, awkward_views, poisoned_memory, random_codes, random_ids, random_multi_hot
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import hamming as oracle
+from torch import Tensor
+
+from rdh_ext.ops.hamming_histogram import hamming_histogram
+from rdh_ext.reference import _tiles
+
+
+def labels_for(rows: int, classes: int | None, seed: int) -> Tensor:
+    """Class ids, or multi-hot labels of so many classes."""
+    return random_ids(rows, 4, seed) if classes is None else random_multi_hot(rows, classes, seed)
+
+
+def check(q: Tensor, g: Tensor, q_labels: Tensor, g_labels: Tensor, bits: int, device: str) -> None:
+    arguments = [part.to(device) for part in (q, g, q_labels, g_labels)]
+    with poisoned_memory():
+        histogram = hamming_histogram(*arguments, bits=bits)
+    assert histogram.dtype == torch.int64
+    assert histogram.is_contiguous()
+    expected = oracle.histogram(*(part.numpy() for part in (q, g, q_labels, g_labels)), bits)
+    assert np.array_equal(histogram.cpu().numpy(), expected)
+
+
+@pytest.mark.parametrize("classes", [None, 1, 9, 80])
+@pytest.mark.parametrize("bits", [1, 13, 64])
+@pytest.mark.parametrize("gallery", SIZES)
+def test_equals_numpy(backend: str, gallery: int, bits: int, classes: int | None) -> None:
+    for queries in (0, 1, 7):
+        q, g = random_codes(queries, bits, 1), random_codes(gallery, bits, 2)
+        check(q, g, labels_for(queries, classes, 3), labels_for(gallery, classes, 4), bits, backend)
+
+
+@pytest.mark.parametrize("classes", [None, 9])
+def test_several_tiles(backend: str, classes: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tiles, "TILE", 4096)  # tiles of 16 items for 256 queries
+    q, g = random_codes(300, 8, 1), random_codes(100, 8, 2)
+    check(q, g, labels_for(300, classes, 3), labels_for(100, classes, 4), 8, backend)
+
+
+def test_longest_codes(backend: str) -> None:
+    q = torch.cat((random_codes(2, 4096, 1), torch.zeros(1, 512, dtype=torch.uint8)))
+    g = torch.cat((random_codes(9, 4096, 2), torch.full((1, 512), 255, dtype=torch.uint8)))
+    check(q, g, random_ids(3, 2, 3), random_ids(10, 2, 4), 4096, backend)
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 2**31), classes=st.sampled_from([None, 5]))
+def test_adds_up_over_any_split(data: st.DataObject, seed: int, classes: int | None) -> None:
+    q, g = random_codes(4, 10, seed), random_codes(60, 10, seed + 1)
+    q_labels, g_labels = labels_for(4, classes, seed + 2), labels_for(60, classes, seed + 3)
+    cuts = sorted(data.draw(st.lists(st.integers(0, 60), max_size=4)))
+    whole = hamming_histogram(q, g, q_labels, g_labels, bits=10)
+    pieces = zip([0, *cuts], [*cuts, 60], strict=True)
+    parts = [hamming_histogram(q, g[a:b], q_labels, g_labels[a:b], bits=10) for a, b in pieces]
+    assert torch.equal(torch.stack(parts).sum(0), whole)
+    assert bool((whole[..., 0].sum(1) == 60).all())
+    assert bool((whole[..., 1] <= whole[..., 0]).all())
+
+
+def test_bits_default_to_whole_bytes(backend: str) -> None:
+    q, g = random_codes(3, 13, 1).to(backend), random_codes(20, 13, 2).to(backend)
+    labels = random_ids(3, 2).to(backend), random_ids(20, 2).to(backend)
+    assert hamming_histogram(q, g, *labels).shape == (3, 17, 2)
+    assert torch.equal(hamming_histogram(q, g, *labels)[:, :14], hamming_histogram(q, g, *labels, bits=13))
+
+
+def test_awkward_memory(backend: str) -> None:
+    q, g = random_codes(9, 40, 1), random_codes(63, 40, 2)
+    q_labels, g_labels = random_multi_hot(9, 7, 3), random_multi_hot(63, 7, 4)
+    expected = hamming_histogram(q, g, q_labels, g_labels)
+    views = zip(*(awkward_views(part.to(backend)) for part in (q, g, q_labels, g_labels)), strict=True)
+    for arguments in views:
+        assert torch.equal(hamming_histogram(*arguments).cpu(), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_does_not_round(backend: str, dtype: torch.dtype) -> None:
+    q, g = random_codes(3, 512, 1), random_codes(50, 512, 2)
+    q_labels, g_labels = random_multi_hot(3, 3000, 3), random_multi_hot(50, 3000, 4)
+    with torch.autocast(backend, dtype=dtype):
+        check(q, g, q_labels, g_labels, 512, backend)
+
+
+Q, G, IDS = random_codes(2, 8, 1), random_codes(3, 8, 2), torch.tensor([0, 1, 0])
+HOT = torch.eye(3, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "bits", "error", "message"),
+    [
+        ((Q.float(), G, IDS[:2], IDS), None, TypeError, r"hamming_histogram: q must be packed codes"),
+        ((Q, G.repeat(1, 2), IDS[:2], IDS), None, ValueError, r"hamming_histogram: g must be codes as wide as q"),
+        ((Q, G.to("meta"), IDS[:2], IDS), None, ValueError, r"hamming_histogram: g must be on the device of q"),
+        ((Q, G, IDS, IDS), None, ValueError, r"hamming_histogram: q_labels must"),
+        ((Q, G, IDS[:2], IDS[:2]), None, ValueError, r"hamming_histogram: g_labels must"),
+        ((Q, G, HOT[:2], IDS), None, ValueError, r"hamming_histogram: .*labels"),
+        ((Q, G, HOT[:2], HOT[:, :2]), None, ValueError, r"hamming_histogram: .*labels"),
+        ((Q, G, IDS[:2], torch.tensor([0.5, 1.0, 0.0])), None, (TypeError, ValueError), r"hamming_histogram: g_labels"),
+        ((Q, G, IDS[:2], IDS.to("meta")), None, ValueError, r"hamming_histogram: g_labels must be on the device"),
+        ((Q, G, IDS[:2], None), None, TypeError, r"hamming_histogram: g_labels must"),
+        (
+            (Q, G, IDS[:2], IDS),
+            9,
+            ValueError,
+            r"hamming_histogram: bits must be an integer in \(0, 8\], .* 1 byte, got 9",
+        ),
+        ((Q, G, IDS[:2], IDS), 0, ValueError, r"hamming_histogram: bits must be an integer in \(0, 8\]"),
+        ((Q & 1, G | 128, IDS[:2], IDS), 7, ValueError, r"hamming_histogram: g must have zeros behind its 7 bits"),
+    ],
+)
+def test_bad_input(arguments: tuple[Tensor, ...], bits: int | None, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        hamming_histogram(*arguments, bits=bits)
+
+
+def test_opcheck(backend: str) -> None:
+    for queries, gallery, classes in ((3, 7, None), (3, 7, 5), (0, 7, None), (3, 0, 5)):
+        parts = random_codes(queries, 19, 1), random_codes(gallery, 19, 2)
+        labels = labels_for(queries, classes, 3), labels_for(gallery, classes, 4)
+        arguments = [part.to(backend) for part in (*parts, *labels)]
+        torch.library.opcheck(torch.ops.rdh_ext.hamming_histogram.default, (*arguments, 19))
