@@ -1,6 +1,32 @@
 """Deep hashing for PyTorch: fused RDH ops, exact Hamming evaluation, honest benchmarks."""
 
-from . import nn
-from .ops import amplified_sigmoid, amplified_tanh, gradient_amplifier
+from . import nn, retrieval
+from ._build_info import build_info
+from .ops import (
+    amplified_sigmoid,
+    amplified_tanh,
+    gradient_amplifier,
+    hamming_distance,
+    hamming_histogram,
+    hamming_topk,
+    pack_codes,
+    unpack_codes,
+)
+from .retrieval import evaluate
 
-__all__ = ["amplified_sigmoid", "amplified_tanh", "gradient_amplifier", "nn"]
+__version__ = "0.1.0"
+__all__ = [
+    "__version__",
+    "amplified_sigmoid",
+    "amplified_tanh",
+    "build_info",
+    "evaluate",
+    "gradient_amplifier",
+    "hamming_distance",
+    "hamming_histogram",
+    "hamming_topk",
+    "nn",
+    "pack_codes",
+    "retrieval",
+    "unpack_codes",
+]

@@ -12,6 +12,11 @@
 // References: the paper's Eq. 3. A tanh by rational approximation needs fewer operations, but has no e for the derivative.
 
 #if defined(__x86_64__)
+#if !defined(__clang__)
+// the undefined vectors that gcc's own AVX-512 header starts from
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
 #include <immintrin.h>
 #endif
 #include <unistd.h>

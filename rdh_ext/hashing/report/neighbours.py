@@ -37,20 +37,20 @@ def neighbours_figure(runs: Sequence[RunResult], data: RetrievalData) -> Any:
     first, hardest = shown_queries(runs, data)
     shown = runs[0].neighbours.shape[1]
     block = shown + 0.6
-    top, width = 0.0, 1 + len(runs) * block
-    height = len(first) + len(hardest) + 1.0
+    width, height = 1 + len(runs) * block, len(first) + len(hardest) + 1.1
     figure = new_figure(0.6 * width + 0.2, 0.76 * height)
     axes = figure.subplots()
-    for heading, queries in (("First query of each class", first), ("Hardest other queries", hardest)):
-        axes.text(0.0, top + 0.30, heading, ha="left", va="bottom", fontsize=10, weight="bold")
-        for number, run in enumerate(runs):
-            title = f"{run.label}: nearest {shown}, with Hamming distance"
-            axes.text(FIRST + 1.4 + number * block, top + 0.30, title, ha="left", va="bottom", fontsize=10)
+    for number, run in enumerate(runs):
+        title = f"{run.label}: the {shown} nearest, with Hamming distance"
+        axes.text(FIRST + number * block, 0.22, title, va="bottom", fontsize=10.5, weight="bold")
+    top = 0.3
+    for heading, queries in (("the first query of each class", first), ("the hardest of the other queries", hardest)):
+        axes.text(0.0, top + 0.24, heading, va="bottom", fontsize=9.5, style="italic")
         for row, query in enumerate(queries):
-            _draw_row(axes, top + 0.42 + row, runs, data, query)
-        top += len(queries) + 0.5
+            _draw_row(axes, top + 0.32 + row, runs, data, query)
+        top += len(queries) + 0.42
     axes.set_xlim(-0.1, width + 0.3)
-    axes.set_ylim(height + 0.05, -0.05)
+    axes.set_ylim(height, -0.05)
     axes.axis("off")
     return figure
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 

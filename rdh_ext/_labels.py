@@ -1,0 +1,65 @@
+"""Labels as every function takes them: class ids ``[N]`` or multi-hot rows ``[N, C]``; similar means sharing a label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _checks as checks
+
+
+def normalize_labels(
+    op: str, argument: str, labels: Any, length: int, device: torch.device, *, check_values: bool
+) -> Tensor:
+    """``labels`` as int64 class ids ``[N]`` or bool multi-hot rows ``[N, C]``.
+
+    Class ids are integers >= 0; multi-hot rows are bool, or 0 and 1 of any dtype. ``check_values`` looks at the values,
+    which synchronises with a CUDA device.
+
+    Raises:
+        TypeError: not a tensor, or class ids that are not integers.
+        ValueError: another length than ``length``, another device, negative ids, NaN, or values other than 0 and 1.
+    """
+    expected = f"class ids [{length}] (integers >= 0) or multi-hot rows [{length}, C] (bool or 0/1)"
+    if not isinstance(labels, Tensor):
+        checks.fail_type(op, argument, expected, labels)
+    if labels.dim() not in (1, 2) or labels.size(0) != length:
+        checks.fail_value(op, argument, expected, labels)
+    if labels.device != device:
+        checks.fail_value(op, argument, f"on the device of the codes ({device})", labels)
+    if labels.dim() == 1:
+        if labels.dtype not in checks.INTEGER:
+            checks.fail_type(op, argument, expected, labels)
+        if check_values and labels.numel() and int(labels.min()) < 0:
+            checks.fail_value(op, argument, expected, int(labels.min()))
+        return labels.to(torch.int64)
+    if labels.dtype == torch.bool:
+        return labels
+    if labels.is_complex():
+        checks.fail_type(op, argument, expected, labels)
+    if check_values:
+        wrong = ~((labels == 0) | (labels == 1))  # NaN equals nothing
+        if bool(wrong.any()):
+            checks.fail_value(op, argument, expected, labels[wrong][0].item())
+    return labels != 0
+
+
+def check_label_pair(op: str, name_a: str, a: Tensor, name_b: str, b: Tensor) -> None:
+    """Both are class ids, or both multi-hot with one number of classes."""
+    if a.dim() != b.dim():
+        kinds = {1: "class ids", 2: "multi-hot rows"}
+        raise ValueError(f"{op}: {name_b} must be {kinds[a.dim()]} like {name_a}, got {kinds[b.dim()]}")
+    if a.dim() == 2 and a.size(1) != b.size(1):
+        raise ValueError(f"{op}: {name_b} must have the {a.size(1)} classes of {name_a}, got {b.size(1)}")
+
+
+def similarity_tile(a: Tensor, b: Tensor) -> Tensor:
+    """bool ``[A, B]``: the items share at least one label. Memory O(A B + (A + B) C).
+
+    Multi-hot rows are multiplied as float32: counts of shared labels are exact up to 2^24 classes, in TF32 too.
+    """
+    if a.dim() == 1:
+        return a[:, None] == b[None, :]
+    return (a.to(torch.float32) @ b.to(torch.float32).T) > 0
