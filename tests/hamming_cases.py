@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 SIZES = (0, 1, 63, 65, 1000)
 BITS = (1, 7, 8, 9, 64, 65, 4096)
@@ -48,3 +51,15 @@ def awkward_views(x: Tensor) -> Iterator[Tensor]:
     yield x.T.contiguous().T
     shifted = x.new_empty(x.numel() + 1)[1:].view(x.shape)
     yield shifted.copy_(x)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records the number of elements of the largest tensor that any operation inside the block returns."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        self.numel = max(self.numel, *sizes, 0)
+        return out

@@ -15,7 +15,7 @@ TILE = 1 << 19
 """Pairs in a tile."""
 QUERY_ROWS = 256
 SIGNS = 1 << 22
-"""Signs of gallery codes that are unpacked at a time (16 MiB)."""
+"""Signs of gallery codes, or labels beside them, that are unpacked at a time (16 MiB)."""
 
 
 def signs(codes: Tensor, bits: int) -> Tensor:
@@ -27,17 +27,25 @@ def signs(codes: Tensor, bits: int) -> Tensor:
     return out.mul_(2).sub_(1)
 
 
+def label_columns(labels: Tensor) -> int:
+    """Columns of normalised labels: C of multi-hot rows, 1 of class ids."""
+    return labels.shape[1] if labels.dim() == 2 else 1
+
+
 def row_blocks(queries: int, rows: int = QUERY_ROWS) -> Iterator[slice]:
     """Slices that cover ``queries`` rows."""
     for start in range(0, queries, rows):
         yield slice(start, min(start + rows, queries))
 
 
-def distance_tiles(q: Tensor, g: Tensor, bits: int) -> Iterator[tuple[slice, Tensor]]:
-    """For the few queries in ``q``, over the gallery in order: ``(columns, distances float32 [Q, tile])``."""
+def distance_tiles(q: Tensor, g: Tensor, bits: int, classes: int = 0) -> Iterator[tuple[slice, Tensor]]:
+    """For the few queries in ``q``, over the gallery in order: ``(columns, distances float32 [Q, tile])``.
+
+    ``classes``: columns of the multi-hot labels that the caller unpacks for the same gallery items.
+    """
     negative_halves = signs(q, bits).mul_(-0.5)
     half = torch.full((1,), bits / 2, dtype=torch.float32, device=q.device)
-    step = max(1, min(TILE // max(1, q.shape[0]), SIGNS // bits))
+    step = max(1, min(TILE // max(1, q.shape[0]), SIGNS // max(bits, classes)))
     for start in range(0, g.shape[0], step):
         columns = slice(start, min(start + step, g.shape[0]))
         tile = torch.empty((q.shape[0], columns.stop - start), dtype=torch.float32, device=q.device)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._labels import similarity_tile
-from ._tiles import distance_tiles, row_blocks
+from ._tiles import distance_tiles, label_columns, row_blocks
 
 
 def hamming_histogram(q: Tensor, g: Tensor, q_labels: Tensor, g_labels: Tensor, bits: int) -> Tensor:
@@ -16,7 +16,7 @@ def hamming_histogram(q: Tensor, g: Tensor, q_labels: Tensor, g_labels: Tensor, 
     for rows in row_blocks(q.shape[0]):
         block = histogram[rows]
         first_key = torch.arange(0, block.numel(), 2 * bins, device=q.device).unsqueeze(1)
-        for columns, distance in distance_tiles(q[rows], g, bits):
+        for columns, distance in distance_tiles(q[rows], g, bits, label_columns(g_labels)):
             relevant = similarity_tile(q_labels[rows], g_labels[columns])
             key = distance.mul_(2).to(torch.int64).add_(relevant).add_(first_key)
             block += torch.bincount(key.view(-1), minlength=block.numel()).view_as(block)

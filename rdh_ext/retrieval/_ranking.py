@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .._labels import similarity_tile
-from ..reference._tiles import distance_tiles, row_blocks
+from ..reference._tiles import distance_tiles, label_columns, row_blocks
 from .average_precision import average_precision, divide_or_zero
 
 
@@ -106,7 +106,7 @@ class StableRanking:
         for rows in row_blocks(self.q.shape[0]):
             counts = self.histogram[rows].to(self.q.device)
             seen = counts.cumsum(1) - counts  # [B, K + 1, 2]: what comes before the next item at a distance
-            for columns, distances in distance_tiles(self.q[rows], self.g, self.bits):
+            for columns, distances in distance_tiles(self.q[rows], self.g, self.bits, label_columns(self.g_labels)):
                 distance, order = distances.to(torch.int16).sort(dim=1, stable=True)
                 distance = distance.to(torch.int64)
                 relevant = similarity_tile(self.q_labels[rows], self.g_labels[columns]).gather(1, order)

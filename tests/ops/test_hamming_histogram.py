@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hamming_cases import SIZES, awkward_views, poisoned_memory, random_codes, random_ids, random_multi_hot
+from hamming_cases import (
+    SIZES,
+    LargestTensor,
+    awkward_views,
+    poisoned_memory,
+    random_codes,
+    random_ids,
+    random_multi_hot,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import hamming as oracle
@@ -13,6 +21,7 @@ from torch import Tensor
 
 from rdh_ext.ops.hamming_histogram import hamming_histogram
 from rdh_ext.reference import _tiles
+from rdh_ext.reference.hamming_histogram import hamming_histogram as reference
 
 
 def labels_for(rows: int, classes: int | None, seed: int) -> Tensor:
@@ -44,6 +53,16 @@ def test_several_tiles(backend: str, classes: int | None, monkeypatch: pytest.Mo
     monkeypatch.setattr(_tiles, "TILE", 4096)  # tiles of 16 items for 256 queries
     q, g = random_codes(300, 8, 1), random_codes(100, 8, 2)
     check(q, g, labels_for(300, classes, 3), labels_for(100, classes, 4), 8, backend)
+
+
+@pytest.mark.parametrize("classes", [None, 30])
+def test_no_temporary_of_all_pairs(classes: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tiles, "TILE", 1 << 13)
+    monkeypatch.setattr(_tiles, "SIGNS", 1 << 13)
+    q, g = random_codes(300, 16, 1), random_codes(2000, 16, 2)
+    with LargestTensor() as largest:
+        reference(q, g, labels_for(300, classes, 3), labels_for(2000, classes, 4), 16)
+    assert 0 < largest.numel <= max(300 * 17 * 2, 2000 * (classes or 1))  # the result, and the labels as they came
 
 
 def test_longest_codes(backend: str) -> None:
@@ -106,6 +125,8 @@ HOT = torch.eye(3, dtype=torch.bool)
         ((Q, G, HOT[:2], HOT[:, :2]), None, ValueError, r"hamming_histogram: .*labels"),
         ((Q, G, IDS[:2], torch.tensor([0.5, 1.0, 0.0])), None, (TypeError, ValueError), r"hamming_histogram: g_labels"),
         ((Q, G, IDS[:2], IDS.to("meta")), None, ValueError, r"hamming_histogram: g_labels must be on the device"),
+        ((Q, G, IDS[:2], IDS - 1), None, ValueError, r"hamming_histogram: g_labels must be class ids .* got -1"),
+        ((Q, G, HOT[:2], 2 * HOT.int()), None, ValueError, r"hamming_histogram: g_labels must be .* got 2"),
         ((Q, G, IDS[:2], None), None, TypeError, r"hamming_histogram: g_labels must"),
         (
             (Q, G, IDS[:2], IDS),

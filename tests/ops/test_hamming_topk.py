@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hamming_cases import SIZES, awkward_views, poisoned_memory, random_codes
+from hamming_cases import SIZES, LargestTensor, awkward_views, poisoned_memory, random_codes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import hamming as oracle
 
 from rdh_ext.ops.hamming_topk import hamming_topk
 from rdh_ext.reference import _tiles
+from rdh_ext.reference.hamming_topk import hamming_topk as reference
 
 
 def check(q: torch.Tensor, g: torch.Tensor, k: int, device: str) -> None:
@@ -36,6 +37,13 @@ def test_equals_stable_sort(backend: str, gallery: int, k: int) -> None:
 def test_several_tiles(backend: str, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_tiles, "TILE", 4096)  # tiles of 63 items for 65 queries
     check(random_codes(65, 16, 1), random_codes(1000, 16, 2, distinct=20), k, backend)
+
+
+def test_no_temporary_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tiles, "TILE", 1 << 13)
+    with LargestTensor() as largest:
+        reference(random_codes(300, 16, 1), random_codes(2000, 16, 2), 20)
+    assert 0 < largest.numel <= 256 * 20 + (1 << 13) + 2000 * 16  # a block's best with a tile, and the signs
 
 
 def test_more_queries_than_a_block(backend: str) -> None:

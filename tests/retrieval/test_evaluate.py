@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hamming_cases import poisoned_memory, random_codes, random_ids, random_multi_hot
+from hamming_cases import LargestTensor, poisoned_memory, random_codes, random_ids, random_multi_hot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import average_precision as oracle
@@ -50,6 +50,15 @@ def test_stable_equals_a_stable_argsort(backend: str, topk: int | None, denomina
     expected = brute_force(case, topk or 200, denominator)
     np.testing.assert_allclose(result.ap, expected, rtol=1e-14, atol=0)
     assert result.map == pytest.approx(np.mean(expected), rel=1e-14)
+
+
+def test_stable_has_no_temporary_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tiles, "TILE", 1 << 13)
+    monkeypatch.setattr(_tiles, "SIGNS", 1 << 13)
+    case = make_case(300, 2000, 16)
+    with LargestTensor() as largest:
+        evaluate(*case, ties="stable")
+    assert 0 < largest.numel <= 1 << 14
 
 
 def test_stable_over_several_tiles(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +260,12 @@ LABELS = torch.tensor([0, 1]), torch.tensor([0, 1, 0])
         ({"g": G.to("meta")}, ValueError, r"evaluate: g must be on the device of q"),
         ({"q_labels": LABELS[1]}, ValueError, r"evaluate: q_labels must"),
         ({"g_labels": LABELS[0]}, ValueError, r"evaluate: g_labels must"),
-        ({"g_labels": torch.eye(3)}, ValueError, r"evaluate: .*labels"),
+        (
+            {"g_labels": torch.eye(3)},
+            ValueError,
+            r"evaluate: g_labels must be class ids like q_labels, got multi-hot rows",
+        ),
+        ({"g_labels": -LABELS[1]}, ValueError, r"evaluate: g_labels must be class ids .* got -1"),
     ],
 )
 def test_bad_input(options: dict[str, object], error: type[Exception], message: str) -> None:
