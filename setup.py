@@ -84,7 +84,8 @@ def find_toolkit() -> tuple[Path, str] | str:
     return reason
 
 
-CXX_FLAGS = ["-O3", "-std=c++20", "-fvisibility=hidden", "-fno-trapping-math", "-fno-math-errno", "-Wall", "-Wextra"]
+# contraction off: error terms such as fma(a, b, -(a * b)) must not be folded into the product they correct
+CXX_FLAGS = ["-O3", "-std=c++20", "-fvisibility=hidden", "-fno-trapping-math", "-fno-math-errno", "-ffp-contract=off", "-Wall", "-Wextra"]
 # distributions link with --as-needed, which drops -ltorch; it is what brings libtorch_cuda's symbols into scope
 LINK_FLAGS = ["-Wl,--exclude-libs,ALL", "-s", "-Wl,--push-state,--no-as-needed", "-ltorch", "-Wl,--pop-state"]
 
@@ -115,7 +116,7 @@ def cuda_extension(home: Path) -> Extension:
     # a stable-ABI library may be built by another CUDA major than torch's own
     cpp_extension._check_cuda_version = lambda *args, **kwargs: None
     libraries = [str(home / lib) for lib in ("lib64", "lib", "targets/x86_64-linux/lib") if (home / lib).is_dir()]
-    nvcc = ["-O3", "-std=c++20", "--expt-relaxed-constexpr", "-Xcompiler=-fvisibility=hidden,-Wall,-Wextra", TARGET_MACRO]
+    nvcc = ["-O3", "-std=c++20", "--expt-relaxed-constexpr", "--fmad=false", "-Xcompiler=-fvisibility=hidden,-Wall,-Wextra", TARGET_MACRO]
     extension = ops_extension(
         "rdh_ext._ops_cuda",
         sources("csrc/bindings/cuda/*.cpp", "csrc/kernels/cuda/*.cu"),

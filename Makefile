@@ -1,0 +1,55 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both make .venv, install what they need, build and run.
+#   TORCH="torch==2.13.0"   another torch than the newest        PYTHON=python3.12   another Python
+PYTHON ?= python3
+TORCH ?= torch
+VENV ?= .venv
+BIN := $(VENV)/bin
+export MAX_JOBS ?= 2
+CSRC := $(shell find csrc -type f)
+FORMATTED := $(filter %.h %.cpp %.cu %.cuh %.inl,$(CSRC))
+
+.PHONY: help demo test test-reference test-abi lint format bench clean
+.SECONDARY:
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+$(VENV)/.torch:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet "$(TORCH)" numpy "setuptools>=77.0.3" ninja "pybind11>=2.13"
+	@touch $@
+
+# the package, built in place, with one of its extras
+$(VENV)/.with-%: setup.py pyproject.toml $(CSRC) | $(VENV)/.torch
+	$(BIN)/pip install --quiet --no-build-isolation -e ".[$*]"
+	@touch $@
+
+demo: $(VENV)/.with-demo  ## train with and without RDH on real digits, write rdh-demo/report.md
+	$(BIN)/rdh demo --out rdh-demo --force
+
+test: $(VENV)/.with-test  ## the whole quick suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-reference: $(VENV)/.with-test  ## the op tests with native code switched off
+	RDH_EXT_DISABLE_NATIVE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/ops tests/retrieval
+
+test-abi: $(VENV)/.with-test  ## one build of the ops on two versions of torch
+	$(BIN)/python tests/build/abi.py
+
+lint: $(VENV)/.with-lint  ## ruff, mypy --strict, clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(FORMATTED)
+
+format: $(VENV)/.with-lint  ## let the tools format everything
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(FORMATTED)
+
+bench: $(VENV)/.with-test  ## measure the amplifier against its peers
+	$(BIN)/python benchmarks/gradient_amplifier.py
+
+clean:  ## remove everything that was made here
+	rm -rf $(VENV) build dist *.egg-info rdh_ext/*.so rdh-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
