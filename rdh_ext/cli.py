@@ -14,9 +14,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
+
+from . import __version__, build_info
 
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -65,13 +66,6 @@ def _folder(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("must be the name of a folder, got ''")
     return Path(text)
-
-
-def _version() -> str:
-    try:
-        return metadata.version("rdh_ext")
-    except metadata.PackageNotFoundError:
-        return "unknown (run from a source tree that was not installed)"
 
 
 def _add_demo(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -131,7 +125,7 @@ start here:
   rdh demo --help        what every option means
   rdh info               what is compiled in, and what is missing""",
     )
-    parser.add_argument("--version", action="version", version=f"rdh_ext {_version()}")
+    parser.add_argument("--version", action="version", version=f"rdh_ext {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     for add in COMMANDS.values():
         add(commands, common)
@@ -171,8 +165,6 @@ def _check_device(torch: Any, device: str) -> None:
 
 
 def _run_info(arguments: argparse.Namespace) -> None:
-    from . import build_info
-
     info = build_info()
     if arguments.json:
         print(json.dumps(info, indent=2, default=str))

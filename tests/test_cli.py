@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import rdh_ext
-from rdh_ext import cli
+from rdh_ext import __version__, cli
 
 
 def assert_one_line(result: subprocess.CompletedProcess[str], status: int, *parts: str) -> None:
@@ -122,7 +121,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(["--version"])
     assert caught.value.code == 0
-    assert capsys.readouterr().out.startswith("rdh_ext ")
+    assert capsys.readouterr().out == f"rdh_ext {__version__}\n"
 
 
 def failure(capsys: pytest.CaptureFixture[str], status: int, *words: str) -> str:
@@ -178,7 +177,7 @@ def test_unforeseen_error_is_one_line_unless_debug(
     def broken() -> None:
         raise RuntimeError("first\nsecond")
 
-    monkeypatch.setattr(rdh_ext, "build_info", broken)
+    monkeypatch.setattr(cli, "build_info", broken)
     assert "RuntimeError: first second (add --debug for the traceback)" in failure(capsys, 1, "info")
     for words in (["info", "--debug"], ["--debug", "info"]):
         with pytest.raises(RuntimeError, match="first"):
@@ -189,7 +188,7 @@ def test_interrupt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(rdh_ext, "build_info", interrupted)
+    monkeypatch.setattr(cli, "build_info", interrupted)
     assert failure(capsys, 130, "info") == "rdh info: error: interrupted\n"
 
 

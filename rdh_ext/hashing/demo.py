@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .. import evaluate, hamming_topk
+from .. import __version__, evaluate, hamming_topk
 from ._extras import require
 from .data import RetrievalData, load_digits
 from .history import Schedule
@@ -143,7 +143,7 @@ def _settings(options: DemoOptions) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    found = {"Python": platform.python_version(), "torch": torch.__version__}
-    for package in ("rdh_ext", "lightning", "scikit-learn", "matplotlib", "numpy"):
-        found[package] = next((d.version for d in metadata.distributions(name=package)), "from source, not installed")
+    found = {"rdh_ext": __version__, "Python": platform.python_version(), "torch": torch.__version__}
+    for package in ("lightning", "scikit-learn", "matplotlib", "numpy"):
+        found[package] = metadata.version(package)
     return found

@@ -10,6 +10,16 @@ inline void put(T* p, typename S::V v) {
   }
 }
 
+// (num + num_lo) / (den + den_lo), the low parts being what rounding took from the high ones: half an ulp and a little.
+template <class S>
+inline typename S::V divide(typename S::V num, typename S::V num_lo, typename S::V den, typename S::V den_lo) {
+  using V = typename S::V;
+  const V reciprocal = S::div(S::set(1), den);
+  const V quotient = S::mul(num, reciprocal);
+  const V rest = S::fnma(quotient, den_lo, S::add(S::fnma(quotient, den, num), num_lo));
+  return S::fma(rest, reciprocal, quotient);
+}
+
 template <class S>
 struct Tanh {
   using V = typename S::V;
@@ -21,10 +31,11 @@ struct Tanh {
   // e - 1 from its parts without cancellation, then (1 - e) / (1 + e) = -(e - 1) / (2 + (e - 1))
   V operator()(V x) const {
     V fq, minus_n;
-    exponential(S::abs(x), fq, minus_n);
-    const V one = S::set(1), power = S::scale(one, minus_n);
+    exponential.precise(S::abs(x), fq, minus_n);
+    const V one = S::set(1), two = S::set(2), power = S::scale(one, minus_n);
     const V em1 = S::fma(fq, power, S::sub(power, one));
-    return S::with_sign(S::div(S::neg(em1), S::add(em1, S::set(2))), x);
+    const V den = S::add(two, em1), den_lo = S::sub(em1, S::sub(den, two));
+    return S::with_sign(divide<S>(S::neg(em1), S::set(0), den, den_lo), x);
   }
 };
 
@@ -39,10 +50,14 @@ struct Sigmoid {
   V operator()(V x) const {
     V fq, minus_n;
     exponential(S::abs(x), fq, minus_n);
-    const V one = S::set(1), mantissa = S::add(one, fq);
-    const V below = S::div(mantissa, S::add(one, S::scale(mantissa, minus_n)));
-    const V above = S::div(one, S::add(one, S::scale(mantissa, minus_n)));
-    return S::select(S::greater(S::set(0), x), S::scale(below, minus_n), above);
+    const V zero = S::set(0), one = S::set(1);
+    const V mantissa = S::add(one, fq), mantissa_lo = S::sub(fq, S::sub(mantissa, one));
+    const V e = S::scale(mantissa, minus_n);
+    const V den = S::add(one, e), den_lo = S::sub(e, S::sub(den, one));
+    const typename S::M negative = S::greater(zero, x);
+    const V quotient =
+        divide<S>(S::select(negative, mantissa, one), S::select(negative, mantissa_lo, zero), den, den_lo);
+    return S::scale(quotient, S::select(negative, minus_n, zero));
   }
 };
 
