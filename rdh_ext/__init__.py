@@ -10,6 +10,7 @@ from .ops import (
     hamming_histogram,
     hamming_topk,
     pack_codes,
+    pairwise_loss,
     unpack_codes,
 )
 from .retrieval import evaluate
@@ -27,6 +28,7 @@ __all__ = [
     "hamming_topk",
     "nn",
     "pack_codes",
+    "pairwise_loss",
     "retrieval",
     "unpack_codes",
 ]

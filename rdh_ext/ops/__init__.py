@@ -5,6 +5,7 @@ from .hamming_distance import hamming_distance
 from .hamming_histogram import hamming_histogram
 from .hamming_topk import hamming_topk
 from .pack_codes import pack_codes
+from .pairwise_loss import pairwise_loss
 from .unpack_codes import unpack_codes
 
 # after the schemas: the native libraries add their kernels to them
@@ -19,5 +20,6 @@ __all__ = [
     "hamming_histogram",
     "hamming_topk",
     "pack_codes",
+    "pairwise_loss",
     "unpack_codes",
 ]

@@ -95,7 +95,7 @@ def test_markdown_shows_the_json(report: Path) -> None:
     text = (report / "report.md").read_text()
     results = json.loads((report / "results.json").read_text())
     without, with_rdh = results["runs"]["hashnet"], results["runs"]["hashnet_rdh"]
-    assert f"| mAP, all of the gallery | {without['map']:.4f} | {with_rdh['map']:.4f} |" in text
+    assert f"| mAP, whole gallery | {without['map']:.4f} | {with_rdh['map']:.4f} |" in text
     assert f"| mAP@100 | {without['map_at_100']:.4f} | {with_rdh['map_at_100']:.4f} |" in text
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
     assert sorted(pictures) == [name for name in sorted(FILES) if name.endswith(".png")]

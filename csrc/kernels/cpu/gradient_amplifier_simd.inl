@@ -33,9 +33,10 @@ struct Tanh {
     V fq, minus_n;
     exponential.precise(S::abs(x), fq, minus_n);
     const V one = S::set(1), two = S::set(2), power = S::scale(one, minus_n);
-    const V em1 = S::fma(fq, power, S::sub(power, one));
-    const V den = S::add(two, em1), den_lo = S::sub(em1, S::sub(den, two));
-    return S::with_sign(divide<S>(S::neg(em1), S::set(0), den, den_lo), x);
+    const V whole = S::sub(power, one);
+    const V em1 = S::fma(fq, power, whole), em1_lo = S::fma(fq, power, S::sub(whole, em1));
+    const V den = S::add(two, em1), den_lo = S::add(S::sub(em1, S::sub(den, two)), em1_lo);
+    return S::with_sign(divide<S>(S::neg(em1), S::neg(em1_lo), den, den_lo), x);
   }
 };
 

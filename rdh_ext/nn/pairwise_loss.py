@@ -1,0 +1,68 @@
+"""The pairwise loss as a module."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..ops.pairwise_loss import pairwise_loss_with_parts
+
+
+class LossParts(NamedTuple):
+    """The two detached terms of the last call: scalars on the device of ``h``."""
+
+    similarity: Tensor
+    quantization: Tensor
+
+
+class PairwiseLoss(torch.nn.Module):
+    """:func:`rdh_ext.pairwise_loss` with its keyword arguments kept; ``last`` holds the parts of the last call.
+
+    Example:
+        >>> criterion = rdh_ext.nn.PairwiseLoss(quantization="error_aware", eta=0.1)
+        >>> loss = criterion(torch.tanh(torch.randn(4, 8)), torch.tensor([0, 0, 1, 1]))
+        >>> bool(torch.isclose(loss, criterion.last.similarity + 0.1 * criterion.last.quantization))
+        True
+    """
+
+    def __init__(
+        self,
+        scale: float = 0.5,
+        pair_weights: str = "none",
+        quantization: str = "error_aware",
+        eta: float = 0.1,
+        include_diagonal: bool = True,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        self.options: dict[str, Any] = {
+            "scale": scale,
+            "pair_weights": pair_weights,
+            "quantization": quantization,
+            "eta": eta,
+            "include_diagonal": include_diagonal,
+            "reduction": reduction,
+        }
+        # a call without items checks every option now and not in the first step
+        pairwise_loss_with_parts(torch.empty(0, 1), torch.empty(0, dtype=torch.int64), **self.options)
+        self.last: LossParts | None = None
+
+    def forward(
+        self,
+        h: Tensor,
+        labels: Tensor | None,
+        bank: Tensor | None = None,
+        bank_labels: Tensor | None = None,
+        *,
+        similarity: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of ``h`` ``[B, K]``; arguments as in :func:`rdh_ext.pairwise_loss`."""
+        loss, parts = pairwise_loss_with_parts(h, labels, bank, bank_labels, similarity=similarity, **self.options)
+        self.last = LossParts(parts[0], parts[1])
+        return loss
+
+    def extra_repr(self) -> str:
+        """Options for ``print(model)``."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
