@@ -37,7 +37,9 @@ def check_torch() -> None:
     """Stops with one sentence where torch is too old to have the stable ABI that the sources use."""
     match = re.match(r"(\d+)\.(\d+)", torch.__version__)
     if match is None or (int(match[1]), int(match[2])) < TARGET:
-        sys.exit(f"rdh_ext: torch >= {TARGET[0]}.{TARGET[1]} is needed to build, found {torch.__version__}; upgrade torch")
+        sys.exit(
+            f"rdh_ext: torch >= {TARGET[0]}.{TARGET[1]} is needed to build, found {torch.__version__}; upgrade torch"
+        )
 
 
 def nvcc_release(nvcc: Path) -> str | None:
@@ -74,7 +76,9 @@ def find_toolkit() -> tuple[Path, str] | str:
     looked = []
     for home in toolkit_candidates():
         release = nvcc_release(home / "bin" / "nvcc")
-        runtime = any((home / lib / "libcudart_static.a").exists() for lib in ("lib64", "lib", "targets/x86_64-linux/lib"))
+        runtime = any(
+            (home / lib / "libcudart_static.a").exists() for lib in ("lib64", "lib", "targets/x86_64-linux/lib")
+        )
         if release and runtime and (home / "include" / "cuda_runtime.h").exists():
             return home, release
         looked.append(str(home))
@@ -85,7 +89,16 @@ def find_toolkit() -> tuple[Path, str] | str:
 
 
 # contraction off: error terms such as fma(a, b, -(a * b)) must not be folded into the product they correct
-CXX_FLAGS = ["-O3", "-std=c++20", "-fvisibility=hidden", "-fno-trapping-math", "-fno-math-errno", "-ffp-contract=off", "-Wall", "-Wextra"]
+CXX_FLAGS = [
+    "-O3",
+    "-std=c++20",
+    "-fvisibility=hidden",
+    "-fno-trapping-math",
+    "-fno-math-errno",
+    "-ffp-contract=off",
+    "-Wall",
+    "-Wextra",
+]
 # distributions link with --as-needed, which drops -ltorch; it is what brings libtorch_cuda's symbols into scope
 LINK_FLAGS = ["-Wl,--exclude-libs,ALL", "-s", "-Wl,--push-state,--no-as-needed", "-ltorch", "-Wl,--pop-state"]
 
@@ -116,7 +129,14 @@ def cuda_extension(home: Path) -> Extension:
     # a stable-ABI library may be built by another CUDA major than torch's own
     cpp_extension._check_cuda_version = lambda *args, **kwargs: None
     libraries = [str(home / lib) for lib in ("lib64", "lib", "targets/x86_64-linux/lib") if (home / lib).is_dir()]
-    nvcc = ["-O3", "-std=c++20", "--expt-relaxed-constexpr", "--fmad=false", "-Xcompiler=-fvisibility=hidden,-Wall,-Wextra", TARGET_MACRO]
+    nvcc = [
+        "-O3",
+        "-std=c++20",
+        "--expt-relaxed-constexpr",
+        "--fmad=false",
+        "-Xcompiler=-fvisibility=hidden,-Wall,-Wextra",
+        TARGET_MACRO,
+    ]
     extension = ops_extension(
         "rdh_ext._ops_cuda",
         sources("csrc/bindings/cuda/*.cpp", "csrc/kernels/cuda/*.cu"),

@@ -71,7 +71,9 @@ class BitCounter:
         counts = self._counts.get(str(device))
         if counts is None:
             made_for = ", ".join(self._counts)
-            raise ValueError(f"BitCounter: made for {made_for}, got a tensor on {device}; use BitCounter(device='{device}')")
+            raise ValueError(
+                f"BitCounter: made for {made_for}, got a tensor on {device}; use BitCounter(device='{device}')"
+            )
         return counts
 
     def read(self, *, reset: bool = True) -> BitCounts:

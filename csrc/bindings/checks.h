@@ -13,8 +13,8 @@
 #include "common/element.h"
 
 // STD_TORCH_CHECK puts the path of the source file into the message; this one does not.
-#define RDH_CHECK(condition, ...)                                                                             \
-  do {                                                                                                        \
+#define RDH_CHECK(condition, ...)                                                                                   \
+  do {                                                                                                              \
     if (!(condition)) throw std::runtime_error(::torch::headeronly::detail::stdTorchCheckMsgImpl("", __VA_ARGS__)); \
   } while (0)
 

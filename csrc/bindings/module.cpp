@@ -52,7 +52,8 @@ void force_cpu_level(const std::string& name) {
     for (size_t i = 0; i < level_names.size(); ++i) {
       if (level_names[i] == name) level = static_cast<int>(i);
     }
-    if (level < 0) throw py::value_error("force_cpu_level: level must be '', 'scalar', 'avx2' or 'avx512', got '" + name + "'");
+    if (level < 0)
+      throw py::value_error("force_cpu_level: level must be '', 'scalar', 'avx2' or 'avx512', got '" + name + "'");
   }
   if (!library.force) throw std::runtime_error("rdh_ext: the CPU op library is not loaded, there is nothing to force");
   if (!library.force(level)) throw py::value_error("force_cpu_level: this CPU cannot run '" + name + "'");
@@ -62,7 +63,9 @@ void force_cpu_level(const std::string& name) {
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Build information of rdh_ext and the CPU level of its kernels.";
-  m.def("build_facts", [] { return std::string(RDH_EXT_BUILD_FACTS); }, "JSON: what was compiled, with what, and why not more");
+  m.def(
+      "build_facts", [] { return std::string(RDH_EXT_BUILD_FACTS); },
+      "JSON: what was compiled, with what, and why not more");
   m.def("attach", &attach, py::arg("path"), "Use the CPU level of the op library loaded from `path`");
   m.def("supported_cpu_levels", &supported_cpu_levels, "Levels this CPU can run, lowest first");
   m.def("active_cpu_level", &active_cpu_level, "The level in use");

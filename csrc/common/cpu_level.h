@@ -10,7 +10,8 @@ enum class CpuLevel : int { scalar = 0, avx2 = 1, avx512 = 2 };
 // The highest level that this CPU and this build can run.
 CpuLevel supported_cpu_level();
 
-// The level that kernels use now: the forced one, else RDH_EXT_CPU_LEVEL (never above the supported one), else the supported.
+// The level that kernels use now: the forced one, else RDH_EXT_CPU_LEVEL (never above the supported one), else the
+// supported.
 CpuLevel active_cpu_level();
 
 }  // namespace rdh

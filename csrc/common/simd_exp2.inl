@@ -1,13 +1,14 @@
 // exp(-rate |x|) over any lane type S (F32 or F64 of simd_*.inl). Included inside a target region, after them.
 //
-// With u = rate log2(e) |x| = n + (rounded part), exp(-rate |x|) = 2^-n 2^f, f in [-1/2, 1/2]. u is carried in two parts, the
-// rounded product and its exact error, so the error of f stays near 2^-26 (2^-55) however large |x| is.
-// 2^f = 1 + fq with fq accurate to about one rounding: what expm1 needs near 0.
+// With u = rate log2(e) |x| = n + (rounded part), exp(-rate |x|) = 2^-n 2^f, f in [-1/2, 1/2]. u is carried in two
+// parts, the rounded product and its exact error, so the error of f stays near 2^-26 (2^-55) however large |x| is. 2^f
+// = 1 + fq with fq accurate to about one rounding: what expm1 needs near 0.
 
 template <class S>
 struct Exp2Coefficients;
 
-// minimax of (2^f - 1) / f - ln 2, divided by f; highest power first; the last one is ln 2. Relative error of 2^f: 8.8e-9
+// minimax of (2^f - 1) / f - ln 2, divided by f; highest power first; the last one is ln 2. Relative error of
+// 2^f: 8.8e-9
 template <>
 struct Exp2Coefficients<F32> {
   static constexpr float c[] = {0.00015444966265931726f, 0.0013381398748606443f, 0.009618103504180908f,

@@ -5,8 +5,8 @@
 //   sigmoid(beta x)  rate =   beta, slope =   beta, h = 1 / (1 + e) for x >= 0, e / (1 + e) for x < 0
 // and have the derivative slope e / (1 + e)^2 and the bit tanh(rate x / 2), so |bit| >= tau means |x| >= threshold with
 //   threshold = 2 atanh(tau) / rate.
-// Eq. 3, g = dL/dh: dL/dx = a g slope e / (1 + e)^2, a = alpha where |x| >= threshold, sign(x) = sign(g), g != 0, else 1.
-// The derivative comes from x and never from h: h rounds to +-1 long before e underflows.
+// Eq. 3, g = dL/dh: dL/dx = a g slope e / (1 + e)^2, a = alpha where |x| >= threshold, sign(x) = sign(g), g != 0,
+// else 1. The derivative comes from x and never from h: h rounds to +-1 long before e underflows.
 #pragma once
 
 #include <cmath>
@@ -38,8 +38,8 @@ inline AmplifierParams amplifier_params(Activation activation, double tau, doubl
   return {rate, is_tanh ? 4 * beta : beta, 2 * std::atanh(tau) / rate, alpha};
 }
 
-// exp(-z) = value * 2^-shift with shift 0 or Shift::bits: far out the exponential would be subnormal, or 0, although its
-// product with a large gradient is neither.
+// exp(-z) = value * 2^-shift with shift 0 or Shift::bits: far out the exponential would be subnormal, or 0, although
+// its product with a large gradient is neither.
 template <typename Real>
 struct UnderflowShift;
 
@@ -59,8 +59,8 @@ struct UnderflowShift<double> {
   static constexpr double factor = 7.458340731200207e-155;  // 2^-512
 };
 
-// One element at a time, in Real = float or double; rate = rate_hi + rate_lo. The product rate |x| is carried in two parts:
-// rounded to one, its error of z ulp(1) / 2 would be multiplied up to |z| times by the exponential.
+// One element at a time, in Real = float or double; rate = rate_hi + rate_lo. The product rate |x| is carried in two
+// parts: rounded to one, its error of z ulp(1) / 2 would be multiplied up to |z| times by the exponential.
 template <typename Real>
 struct SaturatingFormula {
   Real rate_hi, rate_lo, slope, amplified_slope, threshold, dead_threshold;
@@ -134,8 +134,8 @@ SaturatingFormula<Real> saturating_formula(const AmplifierParams& p) {
 
 namespace cpu {
 
-// Contiguous, non-overlapping; the caller splits n over threads, and passes to all of them one `stream`: whether the whole
-// tensor is so large that results should go past the cache.
+// Contiguous, non-overlapping; the caller splits n over threads, and passes to all of them one `stream`: whether the
+// whole tensor is so large that results should go past the cache.
 bool gradient_amplifier_streams(Element element, int64_t n);
 void gradient_amplifier_forward(Activation activation, Element element, const void* x, void* h, int64_t n,
                                 const AmplifierParams& params, bool stream);
@@ -152,12 +152,13 @@ constexpr int64_t gradient_amplifier_backward_bytes(int64_t element_bytes) { ret
 
 namespace cuda {
 
-// Asynchronous on `stream` (a cudaStream_t). Returns a cudaError_t as int. `counts` is three doubles on the device, zeroed,
-// or null: dead, saturated and total are added to it.
+// Asynchronous on `stream` (a cudaStream_t). Returns a cudaError_t as int. `counts` is three doubles on the device,
+// zeroed, or null: dead, saturated and total are added to it.
 int launch_gradient_amplifier_forward(Activation activation, Element element, const void* x, void* h, int64_t n,
                                       const AmplifierParams& params, void* stream);
-int launch_gradient_amplifier_backward(Activation activation, Element element, const void* grad, const void* x, void* dx,
-                                       int64_t n, const AmplifierParams& params, double* counts, void* stream);
+int launch_gradient_amplifier_backward(Activation activation, Element element, const void* grad, const void* x,
+                                       void* dx, int64_t n, const AmplifierParams& params, double* counts,
+                                       void* stream);
 
 }  // namespace cuda
 }  // namespace rdh

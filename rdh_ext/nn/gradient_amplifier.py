@@ -120,7 +120,9 @@ def rescue_(
     }
     if type(model) in twins:
         twin = twins[type(model)].__name__
-        raise ValueError(f"rescue_: model must contain the activation, got a bare {type(model).__name__}; use rdh_ext.nn.{twin}")
+        raise ValueError(
+            f"rescue_: model must contain the activation, got a bare {type(model).__name__}; use rdh_ext.nn.{twin}"
+        )
     replaced: dict[torch.nn.Module, torch.nn.Module] = {}
     for parent in list(model.modules()):
         for name, child in parent.named_children():

@@ -127,7 +127,9 @@ def pairwise_loss_with_parts(
     checks.check_choice(op, "quantization", quantization, QUANTIZATIONS)
     checks.check_choice(op, "reduction", reduction, REDUCTIONS)
     if bank is not None and not include_diagonal:
-        raise ValueError("pairwise_loss: include_diagonal must be True with a bank, whose rows are not those of h, got False")
+        raise ValueError(
+            "pairwise_loss: include_diagonal must be True with a bank, whose rows are not those of h, got False"
+        )
     need_grad = torch.is_grad_enabled() and h.requires_grad
     loss, parts, _ = _pairwise_loss(
         h,

@@ -49,9 +49,7 @@ def _saturating_backward(
     return (amplified * derivative).to(x.dtype).contiguous(), counts
 
 
-def amplified_tanh(
-    x: Tensor, tau: float, alpha: float, beta: float, counter: Tensor | None = None
-) -> Tensor:
+def amplified_tanh(x: Tensor, tau: float, alpha: float, beta: float, counter: Tensor | None = None) -> Tensor:
     """``tanh(beta x)``."""
     return torch.tanh(beta * x.to(torch.float64)).to(x.dtype).contiguous()
 
@@ -63,9 +61,7 @@ def amplified_tanh_backward(
     return _saturating_backward(grad, x, tau, alpha, 2 * beta, 4 * beta, count)
 
 
-def amplified_sigmoid(
-    x: Tensor, tau: float, alpha: float, beta: float, counter: Tensor | None = None
-) -> Tensor:
+def amplified_sigmoid(x: Tensor, tau: float, alpha: float, beta: float, counter: Tensor | None = None) -> Tensor:
     """``1 / (1 + exp(-beta x))``."""
     return torch.sigmoid(beta * x.to(torch.float64)).to(x.dtype).contiguous()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from .._labels import similarity_tile
@@ -49,13 +49,18 @@ def _pair_weights(similar: int, pairs: int, mode: str) -> tuple[float, float]:
     return pairs / similar if similar else 0.0, pairs / dissimilar if dissimilar else 0.0
 
 
+def _softplus(x: Tensor) -> Tensor:
+    """log(1 + e^x) without overflow; torch's own cuts to x above 20, which float64 would see."""
+    return x.clamp_min(0) + torch.log1p(torch.exp(-x.abs()))
+
+
 def _simple_quantization(h: Tensor, mode: str) -> tuple[Tensor, Tensor]:
     """Per element value and derivative of the l2 and log-cosh terms; the sign is a constant."""
     sign = torch.sign(h)
     if mode == "l2":
         return (h - sign).square(), 2 * (h - sign)
     distance = h.abs() - 1
-    value = distance.abs() + F.softplus(-2 * distance.abs()) - math.log(2.0)  # log cosh without overflow
+    value = distance.abs() + _softplus(-2 * distance.abs()) - math.log(2.0)  # log cosh without overflow
     return value, torch.tanh(distance) * sign
 
 
@@ -96,10 +101,10 @@ def pairwise_loss(
         s, used = _tile(rows, labels, bank_labels, similarity, skip_diagonal)
         target = s.to(dtype)
         theta = scale * (x[rows] @ v.T)
-        weight = torch.where(s, weight_similar, weight_dissimilar).to(dtype)
+        weight = target * (weight_similar - weight_dissimilar) + weight_dissimilar
         if used is not None:
             weight = weight * used
-        sums[0] += (weight * (F.softplus(theta) - target * theta)).sum(dtype=torch.float64)
+        sums[0] += (weight * (_softplus(theta) - target * theta)).sum(dtype=torch.float64)
         if need_grad:
             dtheta = weight * (torch.sigmoid(theta) - target) * (scale * pair_factor)
             grad[rows] += dtheta @ v

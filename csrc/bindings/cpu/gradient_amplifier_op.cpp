@@ -49,7 +49,8 @@ std::tuple<Tensor, Tensor> backward(Activation activation, const char* op, const
   torch::stable::parallel_for(0, n, grain, [&](int64_t begin, int64_t end) {
     BitCounts counts{0, 0};
     cpu::gradient_amplifier_backward(activation, element, element_at(g, begin, bytes), element_at(from, begin, bytes),
-                                     element_at(to, begin, bytes), end - begin, params, count ? &counts : nullptr, stream);
+                                     element_at(to, begin, bytes), end - begin, params, count ? &counts : nullptr,
+                                     stream);
     if (count) {
       dead += counts.dead;
       saturated += counts.saturated;

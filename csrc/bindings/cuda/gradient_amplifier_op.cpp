@@ -13,9 +13,9 @@ Tensor forward(Activation activation, const char* op, const Tensor& x_, double t
   const DeviceGuard guard(x_.get_device_index());
   const Tensor x = as_contiguous(x_);
   Tensor h = torch::stable::empty_like(x);
-  check_launch(op, cuda::launch_gradient_amplifier_forward(activation, element, x.const_data_ptr(), h.mutable_data_ptr(),
-                                                           x.numel(), amplifier_params(activation, tau, alpha, beta),
-                                                           current_stream(x)));
+  check_launch(op, cuda::launch_gradient_amplifier_forward(
+                       activation, element, x.const_data_ptr(), h.mutable_data_ptr(), x.numel(),
+                       amplifier_params(activation, tau, alpha, beta), current_stream(x)));
   return h;
 }
 
@@ -29,8 +29,8 @@ std::tuple<Tensor, Tensor> backward(Activation activation, const char* op, const
   Tensor counts = torch::stable::new_zeros(x, {count ? 3 : 0}, ScalarType::Double);
   check_launch(op, cuda::launch_gradient_amplifier_backward(
                        activation, element, grad.const_data_ptr(), x.const_data_ptr(), dx.mutable_data_ptr(), x.numel(),
-                       amplifier_params(activation, tau, alpha, beta), count ? counts.mutable_data_ptr<double>() : nullptr,
-                       current_stream(x)));
+                       amplifier_params(activation, tau, alpha, beta),
+                       count ? counts.mutable_data_ptr<double>() : nullptr, current_stream(x)));
   return {dx, counts};
 }
 

@@ -1,5 +1,5 @@
-// The vector form of SaturatingFormula, written once over the lanes S of a level; included by gradient_amplifier_kernel.cpp
-// inside each target region, after simd_<level>.inl and simd_exp2.inl.
+// The vector form of SaturatingFormula, written once over the lanes S of a level; included by
+// gradient_amplifier_kernel.cpp inside each target region, after simd_<level>.inl and simd_exp2.inl.
 
 template <class S, bool Stream, class T>
 inline void put(T* p, typename S::V v) {
@@ -87,8 +87,9 @@ struct SaturatingGradient {
   SaturatingGradient(const AmplifierParams& p, const SaturatingFormula<typename S::Real>& f)
       : exponential(p.rate, S::largest_shift), slope(S::set(f.slope)), amplified_slope(S::set(f.amplified_slope)) {}
 
-  // slope e / (1 + e)^2 grad with e = mantissa a b: the last factor b is applied to the product with the gradient, because
-  // e alone may be subnormal where the product is not. (1 + e)^2 = 1 + e (e + 2), one rounding instead of three.
+  // slope e / (1 + e)^2 grad with e = mantissa a b: the last factor b is applied to the product with the gradient,
+  // because e alone may be subnormal where the product is not. (1 + e)^2 = 1 + e (e + 2), one rounding instead of
+  // three.
   V operator()(V grad, V x, typename S::M dead) const {
     V fq, minus_n, a, b;
     exponential(S::abs(x), fq, minus_n);

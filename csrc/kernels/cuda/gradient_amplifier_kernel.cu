@@ -1,9 +1,10 @@
-// Computes:  as cpu/gradient_amplifier_kernel.cpp: tanh or sigmoid, dL/dx with Eq. 3, or Eq. 3 alone; optional bit counts.
-// Algorithm: SaturatingFormula of gradient_amplifier.h in float (double for double), one element at a time, grid-stride.
-// Memory:    forward 2 n, backward 3 n bytes-per-element; 16-byte loads where the pointers allow, else element by element.
-// Tiling:    256 threads, 16 bytes per thread and step; a grid that fills the device and strides.
+// Computes:  as cpu/gradient_amplifier_kernel.cpp: tanh or sigmoid, dL/dx with Eq. 3, or Eq. 3 alone; optional bit
+// counts. Algorithm: SaturatingFormula of gradient_amplifier.h in float (double for double), one element at a time,
+// grid-stride. Memory:    forward 2 n, backward 3 n bytes-per-element; 16-byte loads where the pointers allow, else
+// element by element. Tiling:    256 threads, 16 bytes per thread and step; a grid that fills the device and strides.
 // Numerics:  fused multiply-adds as written, no fast math. Counts: exact integers, one warp reduction and three double
-//            atomics per block; sums of integers below 2^53 are the same in every order, so the result is deterministic.
+//            atomics per block; sums of integers below 2^53 are the same in every order, so the result is
+//            deterministic.
 // Limits:    n up to 2^63; no shared memory.
 
 #include <cuda_bf16.h>
@@ -48,8 +49,8 @@ struct alignas(sizeof(T) * N) Pack {
 };
 
 template <class T, bool IsTanh, int N>
-__global__ void __launch_bounds__(256)
-    forward_kernel(const T* __restrict__ x, T* __restrict__ h, int64_t n, SaturatingFormula<typename Storage<T>::Real> f) {
+__global__ void __launch_bounds__(256) forward_kernel(const T* __restrict__ x, T* __restrict__ h, int64_t n,
+                                                      SaturatingFormula<typename Storage<T>::Real> f) {
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   for (int64_t i = first; i < n / N; i += stride) {
@@ -192,8 +193,9 @@ int launch_gradient_amplifier_forward(Activation activation, Element element, co
   return cudaGetLastError();
 }
 
-int launch_gradient_amplifier_backward(Activation activation, Element element, const void* grad, const void* x, void* dx,
-                                       int64_t n, const AmplifierParams& params, double* counts, void* stream_) {
+int launch_gradient_amplifier_backward(Activation activation, Element element, const void* grad, const void* x,
+                                       void* dx, int64_t n, const AmplifierParams& params, double* counts,
+                                       void* stream_) {
   const auto stream = static_cast<cudaStream_t>(stream_);
   if (n == 0) return cudaSuccess;
   if (element == Element::f64) backward_activation<double>(activation, grad, x, dx, n, params, counts, stream);
