@@ -53,7 +53,7 @@ def nvcc_release(nvcc: Path) -> str | None:
 
 
 def toolkit_candidates() -> list[Path]:
-    """Folders that may be a CUDA toolkit, best first. An nvcc on PATH may be a wrapper script, so it is asked where it lives."""
+    """Folders that may be a CUDA toolkit, best first; nvcc on PATH may be a wrapper: it is asked where it lives."""
     homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")]
     nvcc = shutil.which("nvcc")
     if nvcc:
@@ -82,7 +82,9 @@ def find_toolkit() -> tuple[Path, str] | str:
         if release and runtime and (home / "include" / "cuda_runtime.h").exists():
             return home, release
         looked.append(str(home))
-    reason = f"no CUDA toolkit (nvcc, headers and libcudart_static) was found when it was built; looked in {', '.join(looked)}"
+    reason = (
+        f"no CUDA toolkit (nvcc, headers, libcudart_static) was found when it was built; looked in {', '.join(looked)}"
+    )
     if wish == "1":
         sys.exit(f"rdh_ext: RDH_EXT_CUDA=1, but {reason}; set CUDA_HOME")
     return reason

@@ -33,9 +33,10 @@ class BitCounter:
     """Counts dead and saturated bits during backward; read it once per step, or once per epoch.
 
     Give it to any number of functions or modules as ``counter=``; the backward kernels count while they hold the values
-    in registers. The counts travel as the *gradient* of a tiny float64 tensor ``[dead, saturated, total]`` (exact up to 2^53)
-    that enters the graph beside ``x``, so they work wherever gradients do: torch.compile, CUDA graphs, checkpointing, DDP
-    (each rank counts its own bits; sum them over ranks if you want the global number). Several backward passes add up.
+    in registers. The counts travel as the *gradient* of a tiny float64 tensor ``[dead, saturated, total]`` (exact up
+    to 2^53) that enters the graph beside ``x``, so they work wherever gradients do: torch.compile, CUDA graphs,
+    checkpointing, DDP (each rank counts its own bits; sum them over ranks if you want the global number). Several
+    backward passes add up.
 
     Args:
         device: where the counted tensors live; by default the CPU and, where there is one, the current CUDA device.
@@ -97,7 +98,5 @@ class BitCounter:
 
 
 def _with_index(device: torch.device) -> torch.device:
-    """``cuda`` as ``cuda:<current>``: tensors always carry an index."""
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return device
+    """``cuda`` as ``cuda:<current>``, the way a tensor on it names it."""
+    return torch.empty(0, device=device).device

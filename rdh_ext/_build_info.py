@@ -13,10 +13,11 @@ from . import _native
 def build_info() -> dict[str, Any]:
     """What this installation can do, as a dictionary of plain values (``rdh info`` prints it).
 
-    Keys: ``version``, ``torch``, ``python``, ``cpu_native`` (bool), ``cpu_reason`` (why not, else ""), ``cpu_level`` (what
-    runs), ``cpu_levels`` (what could), ``cuda_native`` (the CUDA library is loaded), ``cuda_reason``, ``cuda_release`` and
-    ``cuda_archs`` (what it was compiled with and for), ``cuda_device`` (name of the current device or ""),
-    ``torch_built_with`` and ``torch_target`` (headers at build time, oldest torch that can load the build).
+    Keys: ``version``, ``torch``, ``python``, ``cpu_native`` (bool), ``cpu_reason`` (why not, else ""), ``cpu_level``
+    (what runs), ``cpu_levels`` (what could), ``cuda_native`` (the CUDA library is loaded), ``cuda_reason``,
+    ``cuda_release`` and ``cuda_archs`` (what it was compiled with and for), ``cuda_device`` (name of the current
+    device or ""), ``torch_built_with`` and ``torch_target`` (headers at build time, oldest torch that can load the
+    build).
 
     Example:
         >>> rdh_ext.build_info()["cpu_level"] in ("reference", "scalar", "avx2", "avx512")

@@ -19,7 +19,7 @@ INTEGER = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def describe(value: Any) -> str:
-    """A short description of ``value`` for the end of an error message: tensors by dtype and shape, the rest by repr."""
+    """``value`` for the end of an error message: tensors by dtype and shape, the rest by repr."""
     if isinstance(value, torch.Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)} on {value.device}"
     text = repr(value)

@@ -1,4 +1,4 @@
-"""Labels as every function takes them: class ids ``[N]`` or multi-hot rows ``[N, C]``; similar means sharing a label."""
+"""Labels as every function takes them: class ids ``[N]`` or multi-hot ``[N, C]``; similar means sharing a label."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ instruction set of the CPU kernels.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 from collections.abc import Iterator
@@ -21,11 +22,10 @@ _NOT_BUILT = "not built; install with `pip install .` (a C++ compiler is needed)
 
 def _import_introspection() -> tuple[ModuleType | None, str]:
     try:
-        from . import _C
+        return importlib.import_module("rdh_ext._C"), ""
     except ImportError as error:
         built = any(_HERE.glob("_C.*"))
         return None, f"_C does not import: {error}" if built else _NOT_BUILT
-    return _C, ""
 
 
 def _load(name: str) -> str:

@@ -11,7 +11,7 @@ from ..ops.gradient_amplifier import check_amplifier_arguments
 
 
 class _Amplifying(torch.nn.Module):
-    """What the three modules share: checked parameters that show in ``print(model)``; no weights, nothing in state_dict."""
+    """What the three modules share: checked parameters that show in ``print(model)``; nothing in state_dict."""
 
     def __init__(self, tau: float, alpha: float | None, beta: float, counter: BitCounter | None) -> None:
         super().__init__()
@@ -90,8 +90,8 @@ def rescue_(
     """Replaces every ``nn.Tanh`` and ``nn.Sigmoid`` inside ``model`` by its amplified twin, in place.
 
     Exact types only: a subclass with a forward of its own stays. Training mode is kept, a module used in several places
-    stays shared, weights and the keys of ``state_dict`` do not change. Sigmoids that are gates and not hash bits (squeeze
-    and excitation, for one) are replaced too: where that is unwanted, call it on the hash head alone.
+    stays shared, weights and the keys of ``state_dict`` do not change. Sigmoids that are gates and not hash bits
+    (squeeze and excitation, for one) are replaced too: where that is unwanted, call it on the hash head alone.
 
     Args:
         model: any module that contains the activations.
@@ -102,7 +102,8 @@ def rescue_(
 
     Raises:
         TypeError: ``model`` is not a module.
-        ValueError: ``model`` itself is an activation, which cannot be replaced in place; ``tau`` or ``alpha`` out of range.
+        ValueError: ``model`` itself is an activation, which cannot be replaced in place; ``tau`` or ``alpha`` out of
+            range.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.Tanh())
@@ -125,10 +126,10 @@ def rescue_(
         )
     replaced: dict[torch.nn.Module, torch.nn.Module] = {}
     for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if type(child) in twins and child not in replaced:
-                replaced[child] = twins[type(child)](tau, alpha, counter=counter).train(child.training)
         for name, child in list(parent._modules.items()):
-            if child in replaced:
-                setattr(parent, name, replaced[child])
+            if child is None or type(child) not in twins:
+                continue
+            if child not in replaced:
+                replaced[child] = twins[type(child)](tau, alpha, counter=counter).train(child.training)
+            setattr(parent, name, replaced[child])
     return len(replaced)

@@ -46,8 +46,8 @@ class PairwiseLoss(torch.nn.Module):
             "reduction": reduction,
         }
         # a call without items checks every option now and not in the first step
-        pairwise_loss_with_parts(torch.empty(0, 1), torch.empty(0, dtype=torch.int64), **self.options)
-        self.last: LossParts | None = None
+        _, parts = pairwise_loss_with_parts(torch.empty(0, 1), torch.empty(0, dtype=torch.int64), **self.options)
+        self.last = LossParts(parts[0], parts[1])
 
     def forward(
         self,

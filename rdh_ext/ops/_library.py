@@ -18,7 +18,8 @@ REFERENCES: dict[str, Callable[..., Any]] = {}
 
 
 def define(schema: str, *, reference: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    """Defines ``rdh_ext::<schema>``, with ``reference`` for every backend and ``fake`` for tracing; returns the overload.
+    """Defines ``rdh_ext::<schema>``, with ``reference`` for every backend and ``fake`` for tracing; returns the
+    overload.
 
     ``schema`` is a functional PyTorch schema (no aliasing, no mutation), e.g. ``"double(Tensor x) -> Tensor"``.
     """

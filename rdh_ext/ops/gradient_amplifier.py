@@ -68,7 +68,7 @@ forbid_double_backward(_gradient_amplifier_backward, "gradient_amplifier")
 
 
 class _GradientAmplifier(torch.autograd.Function):
-    """Identity whose backward is Eq. 3. A Function and not an op: an op may not return its input, and a copy costs a pass."""
+    """Identity whose backward is Eq. 3. No op: an op may not return its input, and a copy would cost a pass."""
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, tau: float, alpha: float, counter: Tensor | None) -> Tensor:
@@ -115,13 +115,13 @@ def amplified_tanh(
     With ``g = dL/dh``, the gradient that reaches ``x`` is
 
     .. math:: \frac{dL}{dx} = a \, g \, \beta \, \mathrm{sech}^2(\beta x), \qquad
-              a = \alpha \text{ if } |h| \ge \tau, \ \mathrm{sign}(h) = \mathrm{sign}(g), \ g \ne 0; \ a = 1 \text{ otherwise.}
+              a = \alpha \text{ if } |h| \ge \tau, \ \mathrm{sign}(h) = \mathrm{sign}(g) \ne 0; \ a = 1 \text{ else.}
 
     A bit of the first kind is *dead*: it lies in the flat end of tanh while the loss wants it on the other side.
-    Numerics: ``sech^2`` and ``|h| >= tau`` are computed from ``x`` in float32 (float64 for double) whatever the dtype of
-    ``x``, so a bit whose ``h`` has rounded to +-1 (``|x|`` above 9.01 in float32, 4.5 in float16, 3.5 in bfloat16) still gets
-    the gradient it should have; a port that uses ``1 - h^2`` multiplies by 0 there. Compiled CPU kernels: forward within
-    2 ulp, gradient within 4 ulp of float64. NaN in ``x`` or in the gradient propagates.
+    Numerics: ``sech^2`` and ``|h| >= tau`` are computed from ``x`` in float32 (float64 for double) whatever the dtype
+    of ``x``, so a bit whose ``h`` has rounded to +-1 (``|x|`` above 9.01 in float32, 4.5 in float16, 3.5 in bfloat16)
+    still gets the gradient it should have; a port that uses ``1 - h^2`` multiplies by 0 there. Compiled CPU kernels:
+    forward within 2 ulp, gradient within 4 ulp of float64. NaN in ``x`` or in the gradient propagates.
 
     Args:
         x: logits, any shape (usually ``[B, K]``) and strides; float32, float64, bfloat16 or float16; CPU or CUDA.
@@ -138,10 +138,11 @@ def amplified_tanh(
         ValueError: ``tau``, ``alpha`` or ``beta`` out of range; ``counter`` on another device.
         RuntimeError: in a double backward (``create_graph=True``), which is not supported.
 
-    Cost: one read and one write of ``x`` forward, two reads and one write backward; ``x`` is kept for backward, ``h`` is
-    not. Deterministic: the same bits for any number of threads.
+    Cost: one read and one write of ``x`` forward, two reads and one write backward; ``x`` is kept for backward, ``h``
+    is not. Deterministic: the same bits for any number of threads.
 
-    Source: "Rescuing Deep Hashing from Dead Bits Problem" (IJCAI 2021), Eq. 3; the paper's missing third case passes ``g``.
+    Source: "Rescuing Deep Hashing from Dead Bits Problem" (IJCAI 2021), Eq. 3; the paper's missing third case passes
+    ``g``.
 
     Example:
         >>> x = torch.tensor([12.0, 0.5, -12.0], requires_grad=True)
@@ -189,9 +190,9 @@ def gradient_amplifier(
     """Identity whose backward is Eq. 3: put it after any activation with outputs in [-1, 1].
 
     The gradient ``g`` becomes ``alpha g`` where ``|h| >= tau``, ``sign(h) = sign(g)`` and ``g != 0``, and stays ``g``
-    elsewhere. The activation before it still multiplies by its own derivative, which is exactly 0 once ``h`` has rounded
-    to +-1: for tanh and sigmoid, :func:`amplified_tanh` and :func:`amplified_sigmoid` rescue those bits too. With
-    ``alpha=1.0`` and a counter it changes nothing and counts the dead bits of an unmodified model.
+    elsewhere. The activation before it still multiplies by its own derivative, which is exactly 0 once ``h`` has
+    rounded to +-1: for tanh and sigmoid, :func:`amplified_tanh` and :func:`amplified_sigmoid` rescue those bits too.
+    With ``alpha=1.0`` and a counter it changes nothing and counts the dead bits of an unmodified model.
 
     Args:
         h: activations, any shape and strides; float32, float64, bfloat16 or float16. ``|h| >= tau`` is decided exactly.

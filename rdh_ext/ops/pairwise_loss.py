@@ -169,8 +169,8 @@ def pairwise_loss(
 
     in the stable form, never clamped. Without a bank ``v = h`` and both roles carry gradient; the rows of a bank are
     constants. ``S_ij = 1`` where two items share a label. The error-aware term is the mean over ``(i, j, k)`` of
-    ``(h_ik - sign h_ik)^2`` on the bits with ``(2 S_ij - 1) sign(h_ik) sign(v_jk) = 1``; mask and sign are constants for
-    autograd, and ``sign(0) = 0`` selects nothing.
+    ``(h_ik - sign h_ik)^2`` on the bits with ``(2 S_ij - 1) sign(h_ik) sign(v_jk) = 1``; mask and sign are constants
+    for autograd, and ``sign(0) = 0`` selects nothing.
 
     Args:
         h: activations ``[B, K]``, float32, float64, bfloat16 or float16 (computed in float32; float64 in float64).
@@ -179,7 +179,8 @@ def pairwise_loss(
         similarity: explicit S, bool or 0/1 ``[B, N]``, instead of labels.
         scale: factor of the inner product; 0.5 in the paper, 10 / K or 1 for HashNet.
         pair_weights: "none", or "balanced": HashNet's ``|S| / |S1|`` and ``|S| / |S0|`` over the pairs used.
-        quantization: "error_aware" (Eq. 4), "l2" (``mean (h - sign h)^2``), "log_cosh" (``mean log cosh(|h| - 1)``), "none".
+        quantization: "error_aware" (Eq. 4), "l2" (``mean (h - sign h)^2``), "log_cosh" (``mean log cosh(|h| - 1)``),
+            "none".
         eta: weight of the quantization term, finite and >= 0.
         include_diagonal: False leaves the pairs ``(i, i)`` out of both terms and of the counts; without a bank only.
         reduction: "mean", or "sum" over pairs (and bits).
@@ -191,8 +192,8 @@ def pairwise_loss(
         TypeError, ValueError: naming the argument that does not fit.
         RuntimeError: in a double backward, which is not supported.
 
-    Cost: O(B N K) time; memory O((B + N) K) plus a tile of at most ``max(N, 2^22)`` pairs. The gradient is computed with
-    the value and scaled in backward. Deterministic on CPU for a given number of threads. Autocast: float32.
+    Cost: O(B N K) time; memory O((B + N) K) plus a tile of at most ``max(N, 2^22)`` pairs. The gradient is computed
+    with the value and scaled in backward. Deterministic on CPU for a given number of threads. Autocast: float32.
 
     Source: "Rescuing Deep Hashing from Dead Bits Problem" (IJCAI 2021), Eq. 1, 4 and 5.
 

@@ -1,8 +1,8 @@
 """Pure torch: tanh and sigmoid with the gradient amplifier (Eq. 3), derivative taken from ``x``.
 
 Numerics as in the native kernels: everything is computed in float32 (float64 for double) whatever the storage type, the
-derivative of tanh as ``4 e / (1 + e)^2`` with ``e = exp(-2 |beta x|)``, so that it does not vanish where ``h`` has already
-rounded to +-1, and ``|h| >= tau`` is decided from ``x``.
+derivative of tanh as ``4 e / (1 + e)^2`` with ``e = exp(-2 |beta x|)``, so that it does not vanish where ``h`` has
+already rounded to +-1, and ``|h| >= tau`` is decided from ``x``.
 """
 
 from __future__ import annotations

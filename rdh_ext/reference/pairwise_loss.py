@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .._labels import similarity_tile
@@ -78,7 +77,7 @@ def pairwise_loss(
     reduction: str,
     need_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss ``[]``, its parts ``[2]`` (similarity, quantization before eta) and dL/dh ``[B, K]`` (empty unless wanted)."""
+    """Loss ``[]``, its parts ``[2]`` (quantization before eta) and dL/dh ``[B, K]`` (empty unless wanted)."""
     dtype = _compute_dtype(h.dtype)
     x = h.detach().to(dtype)
     v = x if bank is None else bank.detach().to(dtype)

@@ -265,7 +265,7 @@ class TestBadInput:
             function(torch.zeros(2).to_sparse())
 
     def test_counter(self, function) -> None:
-        with pytest.raises(TypeError, match="counter must be an rdh_ext.nn.BitCounter"):
+        with pytest.raises(TypeError, match=r"counter must be an rdh_ext\.nn\.BitCounter"):
             function(torch.zeros(2), counter=3)
         with pytest.raises(ValueError, match="BitCounter: made for cpu, got a tensor on meta"):
             function(torch.zeros(2, device="meta"), counter=BitCounter("cpu"))

@@ -1,7 +1,7 @@
 """How the demo's training regime was chosen, and what it showed on five seeds: measured once, written down here.
 
-The numbers are of one machine and one version. Another one rounds differently, training multiplies the difference, and a
-seed then gives another run of the same kind; the demo's own table is always the run that it describes.
+The numbers are of one machine and one version. Another one rounds differently, training multiplies the difference,
+and a seed then gives another run of the same kind; the demo's own table is always the run that it describes.
 """
 
 from __future__ import annotations
