@@ -1,0 +1,95 @@
+"""Timing for all benchmarks: providers take turns in one process, so that their ratios survive a shared machine."""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import rdh_ext
+
+RESULTS = Path(__file__).resolve().parent / "results"
+# Fresh large blocks cost a page fault per 4 KB; keeping freed memory mapped takes that out of both sides of a comparison.
+MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+}
+
+
+def keep_memory_mapped() -> None:
+    """Starts this program again with malloc told to keep what it has; does nothing the second time."""
+    if any(os.environ.get(name) != value for name, value in MALLOC.items()):
+        os.environ.update(MALLOC)
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call over the rounds of one provider."""
+
+    p20: float
+    p50: float
+    p80: float
+
+
+def _seconds(function: Callable[[], object], calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        function()
+    return (time.perf_counter() - start) / calls
+
+
+def take_turns(
+    providers: dict[str, Callable[[], object]], *, rounds: int = 31, seconds: float = 0.02
+) -> dict[str, Timing]:
+    """Times every provider ``rounds`` times, one after the other within a round, each for about ``seconds``."""
+    calls = {}
+    for name, function in providers.items():
+        for _ in range(3):
+            function()
+        calls[name] = max(1, int(seconds / max(_seconds(function, 2), 1e-7)))
+    samples: dict[str, list[float]] = {name: [] for name in providers}
+    for _ in range(rounds):
+        for name, function in providers.items():
+            samples[name].append(_seconds(function, calls[name]))
+    timings = {}
+    for name, values in samples.items():
+        cuts = statistics.quantiles(values, n=5)
+        timings[name] = Timing(cuts[0], statistics.median(values), cuts[3])
+    return timings
+
+
+def machine() -> dict[str, str]:
+    """What every row of a result carries."""
+    model = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return {
+        "device": model,
+        "threads": str(torch.get_num_threads()),
+        "level": str(rdh_ext.build_info()["cpu_level"]),
+        "torch": torch.__version__,
+        "rdh_ext": rdh_ext.__version__,
+    }
+
+
+def write_csv(path: Path, rows: list[dict[str, str]]) -> None:
+    """Rows with equal keys, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)
