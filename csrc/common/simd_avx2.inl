@@ -7,6 +7,7 @@ struct F32 {
   using M = __m256;
   static constexpr int width = 8;
   static constexpr int largest_shift = 252;  // of scale and half_powers
+  static constexpr bool has_lookup = false;
 
   static V set(float v) { return _mm256_set1_ps(v); }
   static V load(const float* p) { return _mm256_loadu_ps(p); }
@@ -30,7 +31,6 @@ struct F32 {
   static V fms(V a, V b, V c) { return _mm256_fmsub_ps(a, b, c); }    // a b - c
   static V fnma(V a, V b, V c) { return _mm256_fnmadd_ps(a, b, c); }  // c - a b
   static V min(V a, V b) { return _mm256_min_ps(a, b); }              // b where either is NaN
-  static V round(V a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static V abs(V a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
   static V neg(V a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
   // magnitude >= 0 with the sign of s; a with its sign flipped where s is negative
@@ -39,8 +39,11 @@ struct F32 {
 
   static M greater_equal(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_GE_OQ); }
   static M greater(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
-  static M both(M a, M b) { return _mm256_and_ps(a, b); }
+  static M and_greater(M m, V a, V b) { return _mm256_and_ps(m, greater(a, b)); }
+  static M either(M a, M b) { return _mm256_or_ps(a, b); }
+  static bool any(M m) { return _mm256_movemask_ps(m) != 0; }
   static V select(M m, V yes, V no) { return _mm256_blendv_ps(no, yes, m); }
+  static V mul_where(M m, V a, V b) { return select(m, mul(a, b), a); }  // a b or a
   static int count(M m) { return __builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps(m))); }
 
   // v 2^n for integral n in [-252, 0], in two normal steps, so that a subnormal result is rounded once
@@ -48,6 +51,10 @@ struct F32 {
     V a, b;
     half_powers(n, a, b);
     return mul(mul(v, a), b);
+  }
+  // the same for v and v 2^n normal; a NaN stays one
+  static V scale_normal(V v, V n) {
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
   }
   // a b = 2^n for integral n in [-252, 0], both normal; any n (NaN too) gives finite bits
   static void half_powers(V n, V& a, V& b) {
@@ -79,6 +86,7 @@ struct F64 {
   using M = __m256d;
   static constexpr int width = 4;
   static constexpr int largest_shift = 2044;
+  static constexpr bool has_lookup = false;
 
   static V set(double v) { return _mm256_set1_pd(v); }
   static V load(const double* p) { return _mm256_loadu_pd(p); }
@@ -93,7 +101,6 @@ struct F64 {
   static V fms(V a, V b, V c) { return _mm256_fmsub_pd(a, b, c); }
   static V fnma(V a, V b, V c) { return _mm256_fnmadd_pd(a, b, c); }
   static V min(V a, V b) { return _mm256_min_pd(a, b); }
-  static V round(V a) { return _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static V abs(V a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }
   static V neg(V a) { return _mm256_xor_pd(a, _mm256_set1_pd(-0.0)); }
   static V with_sign(V magnitude, V s) { return _mm256_or_pd(magnitude, _mm256_and_pd(s, _mm256_set1_pd(-0.0))); }
@@ -101,8 +108,11 @@ struct F64 {
 
   static M greater_equal(V a, V b) { return _mm256_cmp_pd(a, b, _CMP_GE_OQ); }
   static M greater(V a, V b) { return _mm256_cmp_pd(a, b, _CMP_GT_OQ); }
-  static M both(M a, M b) { return _mm256_and_pd(a, b); }
+  static M and_greater(M m, V a, V b) { return _mm256_and_pd(m, greater(a, b)); }
+  static M either(M a, M b) { return _mm256_or_pd(a, b); }
+  static bool any(M m) { return _mm256_movemask_pd(m) != 0; }
   static V select(M m, V yes, V no) { return _mm256_blendv_pd(no, yes, m); }
+  static V mul_where(M m, V a, V b) { return select(m, mul(a, b), a); }  // a b or a
   static int count(M m) { return __builtin_popcount(static_cast<unsigned>(_mm256_movemask_pd(m))); }
 
   // as for F32, with n in [-2044, 0]
@@ -110,6 +120,10 @@ struct F64 {
     V a, b;
     half_powers(n, a, b);
     return mul(mul(v, a), b);
+  }
+  static V scale_normal(V v, V n) {
+    const __m256i exponent = _mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(n));
+    return _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(v), _mm256_slli_epi64(exponent, 52)));
   }
   static void half_powers(V n, V& a, V& b) {
     const __m128i whole = _mm256_cvtpd_epi32(n);

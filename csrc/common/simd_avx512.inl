@@ -7,6 +7,7 @@ struct F32 {
   using M = __mmask16;
   static constexpr int width = 16;
   static constexpr int largest_shift = 252;  // of scale and half_powers
+  static constexpr bool has_lookup = true;   // table, lookup, bits, quarters
 
   static V set(float v) { return _mm512_set1_ps(v); }
   static V load(const float* p) { return _mm512_loadu_ps(p); }
@@ -30,20 +31,23 @@ struct F32 {
   static V fms(V a, V b, V c) { return _mm512_fmsub_ps(a, b, c); }    // a b - c
   static V fnma(V a, V b, V c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a b
   static V min(V a, V b) { return _mm512_min_ps(a, b); }              // b where either is NaN
-  static V round(V a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static V abs(V a) { return _mm512_abs_ps(a); }
   static V neg(V a) { return flip_sign(a, _mm512_set1_ps(-0.0f)); }
-  // magnitude >= 0 with the sign of s; a with its sign flipped where s is negative
-  static V with_sign(V magnitude, V s) { return _mm512_or_ps(magnitude, _mm512_and_ps(s, _mm512_set1_ps(-0.0f))); }
-  static V flip_sign(V a, V s) { return _mm512_xor_ps(a, _mm512_and_ps(s, _mm512_set1_ps(-0.0f))); }
+  // magnitude >= 0 with the sign of s; a with its sign flipped where s is negative. Truth tables over (a, s, sign bit).
+  static V with_sign(V magnitude, V s) { return bitwise<0xF8>(magnitude, s); }
+  static V flip_sign(V a, V s) { return bitwise<0x78>(a, s); }
 
   static M greater_equal(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
   static M greater(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
-  static M both(M a, M b) { return _kand_mask16(a, b); }
+  static M and_greater(M m, V a, V b) { return _mm512_mask_cmp_ps_mask(m, a, b, _CMP_GT_OQ); }
+  static M either(M a, M b) { return _kor_mask16(a, b); }
+  static bool any(M m) { return m != 0; }
   static V select(M m, V yes, V no) { return _mm512_mask_blend_ps(m, no, yes); }
+  static V mul_where(M m, V a, V b) { return _mm512_mask_mul_ps(a, m, a, b); }  // a b or a
   static int count(M m) { return __builtin_popcount(m); }
 
   static V scale(V v, V n) { return _mm512_scalef_ps(v, n); }  // v 2^n, n integral
+  static V scale_normal(V v, V n) { return scale(v, n); }
   // a b = 2^n for integral n in [-252, 0], both normal
   static void half_powers(V n, V& a, V& b) {
     const V one = _mm512_set1_ps(1.0f);
@@ -52,7 +56,29 @@ struct F32 {
     b = scale(one, sub(n, half));
   }
 
+  // 32 floats to look up in: lookup uses the low five bits of an index
+  struct Table {
+    __m512 low, high;
+  };
+  static Table table(const float* row) { return {_mm512_loadu_ps(row), _mm512_loadu_ps(row + 16)}; }
+  static Table table(const float* row, float factor) {
+    const Table t = table(row);
+    return {mul(t.low, set(factor)), mul(t.high, set(factor))};
+  }
+  static V lookup(const Table& t, __m512i index) { return _mm512_permutex2var_ps(t.low, index, t.high); }
+  // indices from the bits of z > 0, at least `first`: all bits, or the quarter of the octave, counted from 2^-127
+  static __m512i bits(V z, int first) { return _mm512_max_epi32(_mm512_castps_si512(z), _mm512_set1_epi32(first)); }
+  static __m512i quarters(V z, int first) {
+    return _mm512_max_epi32(_mm512_srli_epi32(_mm512_castps_si512(z), 21), _mm512_set1_epi32(first));
+  }
+
  private:
+  static V round(V a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  template <int Truth>
+  static V bitwise(V a, V s) {
+    const __m512i sign = _mm512_set1_epi32(static_cast<int>(0x80000000u));
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(a), _mm512_castps_si512(s), sign, Truth));
+  }
   // round to nearest even; a NaN becomes the quiet NaN
   static __m256i to_bf16(V v) {
     const __m512i bits = _mm512_castps_si512(v);
@@ -70,6 +96,7 @@ struct F64 {
   using M = __mmask8;
   static constexpr int width = 8;
   static constexpr int largest_shift = 2044;
+  static constexpr bool has_lookup = false;
 
   static V set(double v) { return _mm512_set1_pd(v); }
   static V load(const double* p) { return _mm512_loadu_pd(p); }
@@ -84,7 +111,6 @@ struct F64 {
   static V fms(V a, V b, V c) { return _mm512_fmsub_pd(a, b, c); }
   static V fnma(V a, V b, V c) { return _mm512_fnmadd_pd(a, b, c); }
   static V min(V a, V b) { return _mm512_min_pd(a, b); }
-  static V round(V a) { return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static V abs(V a) { return _mm512_abs_pd(a); }
   static V neg(V a) { return flip_sign(a, _mm512_set1_pd(-0.0)); }
   static V with_sign(V magnitude, V s) { return _mm512_or_pd(magnitude, _mm512_and_pd(s, _mm512_set1_pd(-0.0))); }
@@ -92,15 +118,22 @@ struct F64 {
 
   static M greater_equal(V a, V b) { return _mm512_cmp_pd_mask(a, b, _CMP_GE_OQ); }
   static M greater(V a, V b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
-  static M both(M a, M b) { return _kand_mask8(a, b); }
+  static M and_greater(M m, V a, V b) { return _mm512_mask_cmp_pd_mask(m, a, b, _CMP_GT_OQ); }
+  static M either(M a, M b) { return _kor_mask8(a, b); }
+  static bool any(M m) { return m != 0; }
   static V select(M m, V yes, V no) { return _mm512_mask_blend_pd(m, no, yes); }
+  static V mul_where(M m, V a, V b) { return _mm512_mask_mul_pd(a, m, a, b); }  // a b or a
   static int count(M m) { return __builtin_popcount(m); }
 
   static V scale(V v, V n) { return _mm512_scalef_pd(v, n); }
+  static V scale_normal(V v, V n) { return scale(v, n); }
   static void half_powers(V n, V& a, V& b) {
     const V one = _mm512_set1_pd(1.0);
     const V half = round(mul(n, _mm512_set1_pd(0.5)));
     a = scale(one, half);
     b = scale(one, sub(n, half));
   }
+
+ private:
+  static V round(V a) { return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 };

@@ -29,9 +29,11 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <type_traits>
 
 #include "common/cpu_level.h"
 #include "common/target_region.h"
+#include "kernels/cpu/gradient_amplifier_tables.h"
 #include "kernels/gradient_amplifier.h"
 
 namespace rdh::cpu {
@@ -113,6 +115,7 @@ RDH_TARGET_AVX2_BEGIN
 namespace avx2 {
 #include "common/simd_avx2.inl"
 #include "common/simd_exp2.inl"
+#include "common/simd_twice.inl"
 #include "kernels/cpu/gradient_amplifier_simd.inl"
 }  // namespace avx2
 RDH_TARGET_END
@@ -121,6 +124,7 @@ RDH_TARGET_AVX512_BEGIN
 namespace avx512 {
 #include "common/simd_avx512.inl"
 #include "common/simd_exp2.inl"
+#include "common/simd_twice.inl"
 #include "kernels/cpu/gradient_amplifier_simd.inl"
 }  // namespace avx512
 RDH_TARGET_END

@@ -21,18 +21,19 @@ inline typename S::V divide(typename S::V num, typename S::V num_lo, typename S:
 }
 
 template <class S>
-struct Tanh {
+struct ExponentialTanh {
   using V = typename S::V;
   NegativeExponential<S> exponential;
+  V largest;  // beyond 2^-64 the result is 1 in every type
 
-  // beyond 2^-64 the result is 1 in every type
-  explicit Tanh(const AmplifierParams& p) : exponential(p.rate, 64) {}
+  explicit ExponentialTanh(const AmplifierParams& p)
+      : exponential(p.rate), largest(S::set(NegativeExponential<S>::reach(p.rate, 64))) {}
 
   // e - 1 from its parts without cancellation, then (1 - e) / (1 + e) = -(e - 1) / (2 + (e - 1))
-  V operator()(V x) const {
-    V fq, minus_n;
-    exponential.precise(S::abs(x), fq, minus_n);
-    const V one = S::set(1), two = S::set(2), power = S::scale(one, minus_n);
+  RDH_ALWAYS_INLINE V operator()(V x) const {
+    V fq, m;
+    exponential.precise(S::min(largest, S::abs(x)), fq, m);
+    const V one = S::set(1), two = S::set(2), power = S::scale_normal(one, m);
     const V whole = S::sub(power, one);
     const V em1 = S::fma(fq, power, whole), em1_lo = S::fma(fq, power, S::sub(whole, em1));
     const V den = S::add(two, em1), den_lo = S::add(S::sub(em1, S::sub(den, two)), em1_lo);
@@ -40,25 +41,55 @@ struct Tanh {
   }
 };
 
+// By tables (gradient_amplifier_tables.py): a third of the instructions, and no division.
+template <class S>
+struct TableTanh {
+  using V = typename S::V;
+  using Table = decltype(S::table(nullptr));
+  V largest, beta;
+  Table rows[7];
+
+  explicit TableTanh(const AmplifierParams& p) {
+    const double b = p.rate / 2, cut = tables::tanh_largest / b;
+    beta = S::set(static_cast<float>(b));
+    largest = S::set(static_cast<float>(cut < 3.4e38 ? cut : 3.4e38));
+    for (int i = 0; i < 7; ++i) rows[i] = S::table(tables::tanh[i]);
+  }
+
+  RDH_ALWAYS_INLINE V operator()(V x) const {
+    const V magnitude = S::min(largest, S::abs(x));
+    const auto index = S::quarters(S::mul(magnitude, beta), tables::tanh_first);
+    const V d = S::fms(magnitude, beta, S::lookup(rows[0], index));
+    V h = S::lookup(rows[6], index);
+    for (int i = 5; i > 0; --i) h = S::fma(h, d, S::lookup(rows[i], index));
+    return S::with_sign(h, x);
+  }
+};
+
+template <class S>
+using Tanh = std::conditional_t<S::has_lookup, TableTanh<S>, ExponentialTanh<S>>;
+
 template <class S>
 struct Sigmoid {
   using V = typename S::V;
   NegativeExponential<S> exponential;
+  V largest;
 
-  explicit Sigmoid(const AmplifierParams& p) : exponential(p.rate, S::largest_shift) {}
+  explicit Sigmoid(const AmplifierParams& p)
+      : exponential(p.rate), largest(S::set(NegativeExponential<S>::reach(p.rate, S::largest_shift))) {}
 
   // 1 / (1 + e) or e / (1 + e); the power of two comes last, so that a subnormal result is rounded once
-  V operator()(V x) const {
-    V fq, minus_n;
-    exponential(S::abs(x), fq, minus_n);
+  RDH_ALWAYS_INLINE V operator()(V x) const {
+    V fq, m;
+    exponential.precise(S::min(largest, S::abs(x)), fq, m);
     const V zero = S::set(0), one = S::set(1);
     const V mantissa = S::add(one, fq), mantissa_lo = S::sub(fq, S::sub(mantissa, one));
-    const V e = S::scale(mantissa, minus_n);
+    const V e = S::scale(mantissa, m);
     const V den = S::add(one, e), den_lo = S::sub(e, S::sub(den, one));
     const typename S::M negative = S::greater(zero, x);
     const V quotient =
         divide<S>(S::select(negative, mantissa, one), S::select(negative, mantissa_lo, zero), den, den_lo);
-    return S::scale(quotient, S::select(negative, minus_n, zero));
+    return S::scale(quotient, S::select(negative, m, zero));
   }
 };
 
@@ -74,33 +105,78 @@ struct Amplify {
 
   M saturated(V x) const { return S::greater_equal(S::abs(x), threshold); }
   M dead(V grad, V x) const {
-    return S::both(S::greater_equal(S::abs(x), dead_threshold), S::greater(S::flip_sign(grad, x), S::set(0)));
+    return S::and_greater(S::greater_equal(S::abs(x), dead_threshold), S::flip_sign(grad, x), S::set(0));
   }
 };
 
 template <class S>
-struct SaturatingGradient {
+struct QuotientGradient {
   using V = typename S::V;
   NegativeExponential<S> exponential;
-  V slope, amplified_slope;
+  V slope, amplified_slope, near, largest;
 
-  SaturatingGradient(const AmplifierParams& p, const SaturatingFormula<typename S::Real>& f)
-      : exponential(p.rate, S::largest_shift), slope(S::set(f.slope)), amplified_slope(S::set(f.amplified_slope)) {}
+  QuotientGradient(const AmplifierParams& p, const SaturatingFormula<typename S::Real>& f)
+      : exponential(p.rate),
+        slope(S::set(f.slope)),
+        amplified_slope(S::set(f.amplified_slope)),
+        near(S::set(NegativeExponential<S>::reach(p.rate, S::largest_shift / 2 - 2))),
+        largest(S::set(NegativeExponential<S>::reach(p.rate, S::largest_shift))) {}
 
-  // slope e / (1 + e)^2 grad with e = mantissa a b: the last factor b is applied to the product with the gradient,
-  // because e alone may be subnormal where the product is not. (1 + e)^2 = 1 + e (e + 2), one rounding instead of
-  // three.
-  V operator()(V grad, V x, typename S::M dead) const {
-    V fq, minus_n, a, b;
-    exponential(S::abs(x), fq, minus_n);
-    S::half_powers(minus_n, a, b);
-    const V one = S::set(1), most = S::mul(S::add(one, fq), a);
-    const V e = S::mul(most, b);
-    const V derivative =
-        S::div(S::mul(most, S::select(dead, amplified_slope, slope)), S::fma(e, S::add(e, S::set(2)), one));
+  // slope e / (1 + e)^2 grad, with (1 + e)^2 = 1 + e (e + 2): one rounding instead of three. Where |x| <= near.
+  RDH_ALWAYS_INLINE V operator()(V grad, V x, typename S::M dead) const {
+    V power, m;
+    exponential(S::abs(x), power, m);
+    const V e = S::scale_normal(power, m);
+    const V derivative = S::div(S::mul(e, S::select(dead, amplified_slope, slope)), squared(e));
+    return S::mul(derivative, grad);
+  }
+
+  RDH_ALWAYS_INLINE typename S::M far(V x) const { return S::greater(S::abs(x), near); }
+
+  // Beyond, e alone would be subnormal although its product with the gradient need not be: with e = (power a) b the
+  // factor b is applied last.
+  RDH_ALWAYS_INLINE V beyond(V grad, V x, typename S::M dead) const {
+    V power, m, a, b;
+    exponential(S::min(largest, S::abs(x)), power, m);
+    S::half_powers(m, a, b);
+    const V most = S::mul(power, a);
+    const V derivative = S::div(S::mul(most, S::select(dead, amplified_slope, slope)), squared(S::mul(most, b)));
     return S::mul(S::mul(derivative, grad), b);
   }
+
+ private:
+  static V squared(V e) { return S::fma(e, S::add(e, S::set(2)), S::set(1)); }
 };
+
+// The quotient by tables: more instructions, but half the latency, which is what bounds the other one.
+template <class S>
+struct TableGradient : QuotientGradient<S> {
+  using V = typename S::V;
+  using Table = decltype(S::table(nullptr));
+  V alpha;
+  Table rows[7];
+
+  TableGradient(const AmplifierParams& p, const SaturatingFormula<typename S::Real>& f)
+      : QuotientGradient<S>(p, f), alpha(S::set(static_cast<float>(p.alpha))) {
+    for (int i = 0; i < 7; ++i) rows[i] = S::table(tables::derivative[i], f.slope);
+  }
+
+  RDH_ALWAYS_INLINE V operator()(V grad, V x, typename S::M dead) const {
+    const V magnitude = S::abs(x), rounded = this->exponential.rounded(magnitude);
+    const auto index = S::bits(rounded, rounder_bits - 31);
+    V f, m;
+    this->exponential.parts(magnitude, rounded, f, m);
+    V derivative = S::lookup(rows[6], index);
+    for (int i = 5; i >= 0; --i) derivative = S::fma(derivative, f, S::lookup(rows[i], index));
+    return S::mul(S::scale_normal(S::mul_where(dead, derivative, alpha), m), grad);
+  }
+
+ private:
+  static constexpr int rounder_bits = 0x4B400000;  // of Exp2Coefficients<float>::rounder
+};
+
+template <class S>
+using SaturatingGradient = std::conditional_t<S::has_lookup, TableGradient<S>, QuotientGradient<S>>;
 
 template <class S>
 struct IdentityGradient {
@@ -138,31 +214,50 @@ void forward(const void* x_, void* h_, int64_t n, const AmplifierParams& params,
   }
 }
 
+// One vector with a far element in it: every element keeps its own formula, whatever its neighbours are. Not inlined,
+// taking pointers and making its own constants, so that those of the loop that hardly ever calls it stay in registers.
+template <class S, class G, class T>
+__attribute__((noinline, cold)) void amplify_far(const T* grad, const T* x, T* dx, const AmplifierParams& params) {
+  const SaturatingFormula<typename S::Real> formula = saturating_formula<typename S::Real>(params);
+  const G gradient(params, formula);
+  const typename S::V g = S::load(grad), v = S::load(x);
+  const typename S::M dead = Amplify<S>(formula).dead(g, v);
+  S::store(dx, S::select(gradient.far(v), gradient.beyond(g, v, dead), gradient(g, v, dead)));
+}
+
 template <class S, class G, bool Stream, bool Count, class T>
-void amplify_blocks(const T* grad, const T* x, T* dx, int64_t n, const G& gradient, const Amplify<S>& amplify,
-                    BitCounts& counts) {
+void amplify_blocks(const T* grad, const T* x, T* dx, int64_t n, const AmplifierParams& params, BitCounts& counts) {
+  const SaturatingFormula<typename S::Real> formula = saturating_formula<typename S::Real>(params);
+  const G gradient(params, formula);
+  const Amplify<S> amplify(formula);
+  BitCounts sums{0, 0};
   for (int64_t i = 0; i < n; i += S::width) {
     const typename S::V g = S::load(grad + i), v = S::load(x + i);
     const typename S::M dead = amplify.dead(g, v);
     if constexpr (Count) {
-      counts.dead += S::count(dead);
-      counts.saturated += S::count(amplify.saturated(v));
+      sums.dead += S::count(dead);
+      sums.saturated += S::count(amplify.saturated(v));
+    }
+    if constexpr (std::is_same_v<G, SaturatingGradient<S>>) {
+      if (__builtin_expect(S::any(gradient.far(v)), 0)) {
+        amplify_far<S, G>(grad + i, x + i, dx + i, params);
+        continue;
+      }
     }
     put<S, Stream>(dx + i, gradient(g, v, dead));
   }
+  counts.dead += sums.dead;
+  counts.saturated += sums.saturated;
 }
 
 template <class S, class G, bool Count, class T>
 void backward_counting(const T* grad, const T* x, T* dx, int64_t n, const AmplifierParams& params, BitCounts& counts,
                        bool stream) {
-  const SaturatingFormula<typename S::Real> formula = saturating_formula<typename S::Real>(params);
-  const G gradient(params, formula);
-  const Amplify<S> amplify(formula);
   const int64_t whole = n - n % S::width;
   if (stream && aligned_for_streaming(dx)) {
-    amplify_blocks<S, G, true, Count>(grad, x, dx, whole, gradient, amplify, counts);
+    amplify_blocks<S, G, true, Count>(grad, x, dx, whole, params, counts);
   } else {
-    amplify_blocks<S, G, false, Count>(grad, x, dx, whole, gradient, amplify, counts);
+    amplify_blocks<S, G, false, Count>(grad, x, dx, whole, params, counts);
   }
   if (whole < n) {
     T g[S::width], v[S::width], out[S::width];  // the lanes beyond n are NaN: neither saturated nor dead
@@ -170,7 +265,7 @@ void backward_counting(const T* grad, const T* x, T* dx, int64_t n, const Amplif
     fill_nan(v);
     std::memcpy(g, grad + whole, (n - whole) * sizeof(T));
     std::memcpy(v, x + whole, (n - whole) * sizeof(T));
-    amplify_blocks<S, G, false, Count>(g, v, out, S::width, gradient, amplify, counts);
+    amplify_blocks<S, G, false, Count>(g, v, out, S::width, params, counts);
     std::memcpy(dx + whole, out, (n - whole) * sizeof(T));
   }
 }
@@ -196,12 +291,12 @@ constexpr Kernels kernels_for() {
 Kernels kernels(Element element) {
   switch (element) {
     case Element::f64:
-      return kernels_for<F64, double>();
+      return kernels_for<Twice<F64>, double>();
     case Element::bf16:
-      return kernels_for<F32, BFloat16>();
+      return kernels_for<Twice<F32>, BFloat16>();
     case Element::f16:
-      return kernels_for<F32, Float16>();
+      return kernels_for<Twice<F32>, Float16>();
     default:
-      return kernels_for<F32, float>();
+      return kernels_for<Twice<F32>, float>();
   }
 }
