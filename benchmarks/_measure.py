@@ -17,7 +17,7 @@ import torch
 import rdh_ext
 
 RESULTS = Path(__file__).resolve().parent / "results"
-# Fresh large blocks cost a page fault per 4 KB; keeping freed memory mapped takes that out of both sides of a comparison.
+# Fresh large blocks cost a page fault per 4 KB; keeping freed memory mapped takes that out of both sides.
 MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 34),

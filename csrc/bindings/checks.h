@@ -9,6 +9,7 @@
 
 #include <stdexcept>
 #include <tuple>
+#include <vector>
 
 #include "common/element.h"
 
@@ -42,6 +43,26 @@ inline Element element_of(const Tensor& t, const char* op) {
 
 // Every call of a stable op is a look-up by name in the dispatcher, so it is skipped where nothing has to be done.
 inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+
+// A fresh contiguous tensor on the device of `like`; through the C function, which needs no look-up either.
+inline Tensor fresh(const Tensor& like, const int64_t* sizes, int64_t dimensions, ScalarType dtype) {
+  int64_t small[8];
+  std::vector<int64_t> large(dimensions > 8 ? dimensions : 0);
+  int64_t* strides = dimensions > 8 ? large.data() : small;
+  int64_t stride = 1;
+  for (int64_t i = dimensions - 1; i >= 0; --i) {
+    strides[i] = stride;
+    stride *= sizes[i] > 0 ? sizes[i] : 1;
+  }
+  int32_t device_type = 0;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  AtenTensorHandle handle = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dimensions, sizes, strides, static_cast<int32_t>(dtype),
+                                                         device_type, like.get_device_index(), &handle));
+  return Tensor(handle);
+}
+
+inline Tensor fresh_like(const Tensor& t) { return fresh(t, t.sizes().data(), t.dim(), t.scalar_type()); }
 
 inline void check_gradient(const Tensor& grad, const Tensor& x, const char* op) {
   bool same = grad.dim() == x.dim() && grad.scalar_type() == x.scalar_type() && grad.device() == x.device();

@@ -50,11 +50,13 @@ struct NegativeExponential {
     return static_cast<Real>(cut < top ? cut : top);
   }
 
-  // exp(-rate magnitude) = power 2^m, power in [0.7, 1.5]; a NaN stays one
-  RDH_ALWAYS_INLINE void operator()(V magnitude, V& power, V& m) const {
-    V f;
-    parts(magnitude, rounded(magnitude), f, m);
-    power = S::fma(f, S::fma(residue(f), f, S::set(ln2)), S::set(1));
+  // exp(-rate magnitude) = (1 + fq) 2^m, fq in [-0.3, 0.5] within 1.2 ulp; a NaN stays one
+  RDH_ALWAYS_INLINE void operator()(V magnitude, V& fq, V& m) const {
+    V f, f_lo;
+    long_parts(magnitude, f, f_lo, m);
+    const V correction = S::mul(f_lo, S::set(ln2));
+    const V q = S::fma(residue(f), f, S::set(ln2));
+    fq = S::fma(f, q, S::fma(correction, S::mul(f, q), correction));
   }
 
   // rounder + m, in whose lowest bits m stands; and f and m
@@ -67,9 +69,9 @@ struct NegativeExponential {
   // exp(-rate magnitude) = (1 + fq) 2^m with fq within 0.7 ulp: what expm1 needs near 0. f and f ln 2 are kept in two
   // parts; 2^(f + f_lo) = 2^f + f_lo ln 2 2^f.
   RDH_ALWAYS_INLINE void precise(V magnitude, V& fq, V& m) const {
-    m = S::sub(rounded(magnitude), S::set(C::rounder));
-    const V u = S::mul(magnitude, k_hi), u_lo = S::fma(magnitude, k_lo, S::fms(magnitude, k_hi, u));
-    const V f = S::sub(u, m), correction = S::mul(u_lo, S::set(ln2));
+    V f, f_lo;
+    long_parts(magnitude, f, f_lo, m);
+    const V correction = S::mul(f_lo, S::set(ln2));
     const V first = S::mul(f, S::set(ln2));
     const V rest = S::fma(S::mul(f, residue(f)), f, S::fms(f, S::set(ln2), first));
     fq = S::add(first, S::add(rest, S::fma(correction, S::add(first, rest), correction)));
@@ -80,6 +82,13 @@ struct NegativeExponential {
   static constexpr int terms = sizeof(C::c) / sizeof(C::c[0]);
   static constexpr Real ln2 = C::c[terms - 1];
 
+  // m, and f in two parts
+  RDH_ALWAYS_INLINE void long_parts(V magnitude, V& f, V& f_lo, V& m) const {
+    m = S::sub(rounded(magnitude), S::set(C::rounder));
+    const V u = S::mul(magnitude, k_hi);
+    f_lo = S::fma(magnitude, k_lo, S::fms(magnitude, k_hi, u));
+    f = S::sub(u, m);
+  }
   // 2^f = 1 + f (ln 2 + f residue)
   static V residue(V f) {
     V r = S::set(C::c[0]);

@@ -13,6 +13,7 @@ import torch
 
 NAMESPACE = "rdh_ext"
 _LIBRARY = torch.library.Library(NAMESPACE, "DEF")
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 REFERENCES: dict[str, Callable[..., Any]] = {}
 """Op name -> its pure-torch reference: what runs where no native kernel is registered, and what tests compare with."""
 
@@ -31,39 +32,64 @@ def define(schema: str, *, reference: Callable[..., Any], fake: Callable[..., An
     return getattr(torch.ops.rdh_ext, name).default
 
 
-def set_autograd(op: Any, backward: Callable[..., Any], *, setup_context: Callable[..., None]) -> None:
+def _nothing_else_listens() -> bool:
+    """No tracer, transform or mode is active, which would want to see a call pass through the dispatcher."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._len_torch_function_stack()
+        or torch._C._functorch.peek_interpreter_stack()
+    )
+
+
+def set_autograd(op: Any, backward: Callable[..., Any], *, setup_context: Callable[..., None]) -> Callable[..., Any]:
     """Gives ``op`` its gradient formula, with the meaning of ``torch.library.register_autograd``.
 
-    Written here because a call of a small op is nothing but overhead, and this takes half of it off: no bookkeeping for
-    keyword-only or list arguments, which no op here has, and a backward that runs below autograd unless its own
-    gradient is wanted (``create_graph=True``).
+    Written here because a call of a small op is nothing but overhead, and this takes more than half of it off: no
+    bookkeeping for keyword-only or list arguments, which no op here has, and a backward that runs below autograd unless
+    its own gradient is wanted (``create_graph=True``).
+
+    Returns ``op`` for callers in Python: plain tensors, with nothing listening, skip the dispatcher's way from C++ back
+    to the Python of this function. It takes all arguments, positionally, the first one a tensor; not for ops that
+    autocast.
     """
-    name = op._name.split(".")[0]
+    name = op._name.split("::")[1].split(".")[0]
     defaults = tuple(argument.default_value for argument in op._schema.arguments)
+    below_autograd = torch._C._AutoDispatchBelowAutograd
 
     def forward(ctx: Any, keyset: Any, *inputs: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
-            output = op.redispatch(keyset & torch._C._after_autograd_keyset, *inputs)
+        with below_autograd():
+            output = op(*inputs) if keyset is None else op.redispatch(keyset, *inputs)
             setup_context(ctx, inputs, output)
         return output
 
     def differentiate(ctx: Any, *grads: Any) -> Any:
         if torch.is_grad_enabled():
             return (None, *backward(ctx, *grads))
-        with torch._C._AutoDispatchBelowAutograd():
+        with below_autograd():
             return (None, *backward(ctx, *grads))
 
     members = {"forward": staticmethod(forward), "backward": staticmethod(differentiate)}
-    function: Any = type(f"{name.split('::')[1]}_autograd", (torch.autograd.Function,), members)
+    function: Any = type(f"{name}_autograd", (torch.autograd.Function,), members)
 
-    def run(keyset: Any, *inputs: Any) -> Any:
+    def from_dispatcher(keyset: Any, *inputs: Any) -> Any:
         inputs += defaults[len(inputs) :]  # the dispatcher has dropped what equals a default
+        keyset = keyset & torch._C._after_autograd_keyset
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs):
             return function.apply(keyset, *inputs)
-        with torch._C._AutoDispatchBelowAutograd():
-            return op.redispatch(keyset & torch._C._after_autograd_keyset, *inputs)
+        with below_autograd():
+            return op.redispatch(keyset, *inputs)
 
-    _LIBRARY.impl(name.split("::")[1], run, "Autograd", with_keyset=True)
+    def call(*inputs: Any) -> Any:
+        if type(inputs[0]) not in _PLAIN or not _nothing_else_listens():
+            return op(*inputs)
+        if torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs):
+            return function.apply(None, *inputs)
+        with below_autograd():
+            return op(*inputs)
+
+    _LIBRARY.impl(name, from_dispatcher, "Autograd", with_keyset=True)
+    return call
 
 
 def set_autocast(op: Any, dtype: torch.dtype) -> None:

@@ -52,9 +52,8 @@ def _define_activation(name: str) -> Any:
         dx, counts = backward(grad, x, ctx.tau, ctx.alpha, ctx.beta, ctx.count)
         return dx, None, None, None, counts if ctx.count else None
 
-    set_autograd(forward, differentiate, setup_context=setup)
     forbid_double_backward(backward, name)
-    return forward
+    return set_autograd(forward, differentiate, setup_context=setup)
 
 
 _amplified_tanh = _define_activation("amplified_tanh")

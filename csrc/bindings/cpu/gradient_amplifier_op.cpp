@@ -21,7 +21,7 @@ char* element_at(void* p, int64_t index, int64_t bytes) { return static_cast<cha
 Tensor forward(Activation activation, const char* op, const Tensor& x_, double tau, double alpha, double beta) {
   const Element element = element_of(x_, op);
   const Tensor x = as_contiguous(x_);
-  Tensor h = torch::stable::empty_like(x);
+  Tensor h = fresh_like(x);
   const int64_t n = x.numel(), bytes = static_cast<int64_t>(x.element_size());
   const void* from = x.const_data_ptr();
   void* to = h.mutable_data_ptr();
@@ -39,7 +39,7 @@ std::tuple<Tensor, Tensor> backward(Activation activation, const char* op, const
   const Element element = element_of(x_, op);
   check_gradient(grad_, x_, op);
   const Tensor grad = as_contiguous(grad_), x = as_contiguous(x_);
-  Tensor dx = torch::stable::empty_like(x);
+  Tensor dx = fresh_like(x);
   const int64_t n = x.numel(), bytes = static_cast<int64_t>(x.element_size());
   const void *g = grad.const_data_ptr(), *from = x.const_data_ptr();
   void* to = dx.mutable_data_ptr();
@@ -56,7 +56,8 @@ std::tuple<Tensor, Tensor> backward(Activation activation, const char* op, const
       saturated += counts.saturated;
     }
   });
-  Tensor counts = torch::stable::new_empty(x, {count ? 3 : 0}, ScalarType::Double);
+  const int64_t size = count ? 3 : 0;
+  Tensor counts = fresh(x, &size, 1, ScalarType::Double);
   if (count) {
     double* c = counts.mutable_data_ptr<double>();
     c[0] = static_cast<double>(dead.load());

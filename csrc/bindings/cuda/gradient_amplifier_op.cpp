@@ -12,7 +12,7 @@ Tensor forward(Activation activation, const char* op, const Tensor& x_, double t
   const Element element = element_of(x_, op);
   const DeviceGuard guard(x_.get_device_index());
   const Tensor x = as_contiguous(x_);
-  Tensor h = torch::stable::empty_like(x);
+  Tensor h = fresh_like(x);
   check_launch(op, cuda::launch_gradient_amplifier_forward(
                        activation, element, x.const_data_ptr(), h.mutable_data_ptr(), x.numel(),
                        amplifier_params(activation, tau, alpha, beta), current_stream(x)));
@@ -25,7 +25,7 @@ std::tuple<Tensor, Tensor> backward(Activation activation, const char* op, const
   check_gradient(grad_, x_, op);
   const DeviceGuard guard(x_.get_device_index());
   const Tensor grad = as_contiguous(grad_), x = as_contiguous(x_);
-  Tensor dx = torch::stable::empty_like(x);
+  Tensor dx = fresh_like(x);
   Tensor counts = torch::stable::new_zeros(x, {count ? 3 : 0}, ScalarType::Double);
   check_launch(op, cuda::launch_gradient_amplifier_backward(
                        activation, element, grad.const_data_ptr(), x.const_data_ptr(), dx.mutable_data_ptr(), x.numel(),

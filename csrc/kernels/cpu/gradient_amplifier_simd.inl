@@ -104,47 +104,57 @@ struct Amplify {
       : threshold(S::set(f.threshold)), dead_threshold(S::set(f.dead_threshold)) {}
 
   M saturated(V x) const { return S::greater_equal(S::abs(x), threshold); }
-  M dead(V grad, V x) const {
-    return S::and_greater(S::greater_equal(S::abs(x), dead_threshold), S::flip_sign(grad, x), S::set(0));
-  }
+  // where alpha applies: also to a zero gradient, which it does not change
+  M amplified(V grad, V x) const { return S::greater_equal(S::flip_sign(x, grad), dead_threshold); }
+  M dead(V grad, M amplified) const { return S::and_greater(amplified, S::abs(grad), S::set(0)); }
 };
 
+// slope e / (1 + e)^2 grad with e = (1 + fq) 2^m: slope e in one rounding, as the sum of slope 2^m and its product with
+// fq, and (1 + e)^2 = 1 + e (e + 2) in two.
 template <class S>
 struct QuotientGradient {
   using V = typename S::V;
+  using M = typename S::M;
+  using Real = typename S::Real;
   NegativeExponential<S> exponential;
-  V slope, amplified_slope, near, largest;
+  V slope, amplified_slope, over_slope, over_amplified_slope, near, largest;
 
-  QuotientGradient(const AmplifierParams& p, const SaturatingFormula<typename S::Real>& f)
+  QuotientGradient(const AmplifierParams& p, const SaturatingFormula<Real>& f)
       : exponential(p.rate),
         slope(S::set(f.slope)),
         amplified_slope(S::set(f.amplified_slope)),
-        near(S::set(NegativeExponential<S>::reach(p.rate, S::largest_shift / 2 - 2))),
+        over_slope(S::set(static_cast<Real>(1 / p.slope))),
+        over_amplified_slope(S::set(static_cast<Real>(1 / (p.slope * p.alpha)))),
+        near(S::set(NegativeExponential<S>::reach(p.rate, S::largest_shift / 2 - 2 - exponent(p)))),
         largest(S::set(NegativeExponential<S>::reach(p.rate, S::largest_shift))) {}
 
-  // slope e / (1 + e)^2 grad, with (1 + e)^2 = 1 + e (e + 2): one rounding instead of three. Where |x| <= near.
-  RDH_ALWAYS_INLINE V operator()(V grad, V x, typename S::M dead) const {
-    V power, m;
-    exponential(S::abs(x), power, m);
-    const V e = S::scale_normal(power, m);
-    const V derivative = S::div(S::mul(e, S::select(dead, amplified_slope, slope)), squared(e));
-    return S::mul(derivative, grad);
+  // where |x| <= near
+  RDH_ALWAYS_INLINE V operator()(V grad, V x, M amplified) const {
+    V fq, m;
+    exponential(S::abs(x), fq, m);
+    const V power = S::scale_normal(S::select(amplified, amplified_slope, slope), m);
+    const V scaled = S::fma(fq, power, power);
+    return S::mul(S::div(scaled, squared(S::mul(scaled, over(amplified)))), grad);
   }
 
-  RDH_ALWAYS_INLINE typename S::M far(V x) const { return S::greater(S::abs(x), near); }
+  RDH_ALWAYS_INLINE M far(V x) const { return S::greater(S::abs(x), near); }
 
-  // Beyond, e alone would be subnormal although its product with the gradient need not be: with e = (power a) b the
-  // factor b is applied last.
-  RDH_ALWAYS_INLINE V beyond(V grad, V x, typename S::M dead) const {
-    V power, m, a, b;
-    exponential(S::min(largest, S::abs(x)), power, m);
+  // Beyond, e alone would be subnormal although its product with the gradient need not be: with 2^m = a b the factor b
+  // is applied last.
+  RDH_ALWAYS_INLINE V beyond(V grad, V x, M amplified) const {
+    V fq, m, a, b;
+    exponential(S::min(largest, S::abs(x)), fq, m);
     S::half_powers(m, a, b);
-    const V most = S::mul(power, a);
-    const V derivative = S::div(S::mul(most, S::select(dead, amplified_slope, slope)), squared(S::mul(most, b)));
-    return S::mul(S::mul(derivative, grad), b);
+    const V power = S::mul(S::select(amplified, amplified_slope, slope), a);
+    const V scaled = S::fma(fq, power, power);
+    const V e = S::mul(S::mul(scaled, over(amplified)), b);
+    return S::mul(S::mul(S::div(scaled, squared(e)), grad), b);
   }
 
  private:
+  // how many binary orders a small slope takes from those of e
+  static double exponent(const AmplifierParams& p) { return std::fmax(0, -std::floor(std::log2(p.slope))); }
+  V over(M amplified) const { return S::select(amplified, over_amplified_slope, over_slope); }
   static V squared(V e) { return S::fma(e, S::add(e, S::set(2)), S::set(1)); }
 };
 
@@ -161,14 +171,14 @@ struct TableGradient : QuotientGradient<S> {
     for (int i = 0; i < 7; ++i) rows[i] = S::table(tables::derivative[i], f.slope);
   }
 
-  RDH_ALWAYS_INLINE V operator()(V grad, V x, typename S::M dead) const {
+  RDH_ALWAYS_INLINE V operator()(V grad, V x, typename S::M amplified) const {
     const V magnitude = S::abs(x), rounded = this->exponential.rounded(magnitude);
     const auto index = S::bits(rounded, rounder_bits - 31);
     V f, m;
     this->exponential.parts(magnitude, rounded, f, m);
     V derivative = S::lookup(rows[6], index);
     for (int i = 5; i >= 0; --i) derivative = S::fma(derivative, f, S::lookup(rows[i], index));
-    return S::mul(S::scale_normal(S::mul_where(dead, derivative, alpha), m), grad);
+    return S::mul(S::scale_normal(S::mul_where(amplified, derivative, alpha), m), grad);
   }
 
  private:
@@ -186,7 +196,7 @@ struct IdentityGradient {
   IdentityGradient(const AmplifierParams& p, const SaturatingFormula<typename S::Real>&)
       : alpha(S::set(static_cast<typename S::Real>(p.alpha))) {}
 
-  V operator()(V grad, V, typename S::M dead) const { return S::select(dead, S::mul(grad, alpha), grad); }
+  V operator()(V grad, V, typename S::M amplified) const { return S::select(amplified, S::mul(grad, alpha), grad); }
 };
 
 template <class S, class F, bool Stream, class T>
@@ -221,8 +231,8 @@ __attribute__((noinline, cold)) void amplify_far(const T* grad, const T* x, T* d
   const SaturatingFormula<typename S::Real> formula = saturating_formula<typename S::Real>(params);
   const G gradient(params, formula);
   const typename S::V g = S::load(grad), v = S::load(x);
-  const typename S::M dead = Amplify<S>(formula).dead(g, v);
-  S::store(dx, S::select(gradient.far(v), gradient.beyond(g, v, dead), gradient(g, v, dead)));
+  const typename S::M amplified = Amplify<S>(formula).amplified(g, v);
+  S::store(dx, S::select(gradient.far(v), gradient.beyond(g, v, amplified), gradient(g, v, amplified)));
 }
 
 template <class S, class G, bool Stream, bool Count, class T>
@@ -233,9 +243,9 @@ void amplify_blocks(const T* grad, const T* x, T* dx, int64_t n, const Amplifier
   BitCounts sums{0, 0};
   for (int64_t i = 0; i < n; i += S::width) {
     const typename S::V g = S::load(grad + i), v = S::load(x + i);
-    const typename S::M dead = amplify.dead(g, v);
+    const typename S::M amplified = amplify.amplified(g, v);
     if constexpr (Count) {
-      sums.dead += S::count(dead);
+      sums.dead += S::count(amplify.dead(g, amplified));
       sums.saturated += S::count(amplify.saturated(v));
     }
     if constexpr (std::is_same_v<G, SaturatingGradient<S>>) {
@@ -244,7 +254,7 @@ void amplify_blocks(const T* grad, const T* x, T* dx, int64_t n, const Amplifier
         continue;
       }
     }
-    put<S, Stream>(dx + i, gradient(g, v, dead));
+    put<S, Stream>(dx + i, gradient(g, v, amplified));
   }
   counts.dead += sums.dead;
   counts.saturated += sums.saturated;
