@@ -5,8 +5,8 @@
 
 Peers: ``eager`` is torch.tanh with a hook that applies Eq. 3; ``compiled`` is torch.compile of an autograd.Function
 that does the same from the saved h; ``native tanh`` is torch.tanh alone (no amplification); ``five passes`` is 2.5
-copies of the tensor into mapped memory: read x, write h, read x, read g, write dx. ``rdh_ext avx2`` is this package on a
-CPU without AVX-512. Every provider is timed in turn within each round, so ratios survive a machine that others use too.
+copies of the tensor into mapped memory: read x, write h, read x, read g, write dx. ``rdh_ext avx2`` is this package on
+a CPU without AVX-512. Every provider is timed in turn within each round: ratios survive a machine that others use too.
 """
 
 from __future__ import annotations
