@@ -14,10 +14,11 @@ def build_info() -> dict[str, Any]:
     """What this installation can do, as a dictionary of plain values (``rdh info`` prints it).
 
     Keys: ``version``, ``torch``, ``python``, ``cpu_native`` (bool), ``cpu_reason`` (why not, else ""), ``cpu_level``
-    (what runs), ``cpu_levels`` (what could), ``cuda_native`` (the CUDA library is loaded), ``cuda_reason``,
-    ``cuda_release`` and ``cuda_archs`` (what it was compiled with and for), ``cuda_device`` (name of the current
-    device or ""), ``torch_built_with`` and ``torch_target`` (headers at build time, oldest torch that can load the
-    build).
+    (what runs: "scalar", "avx2", "avx512", "reference" without native code, "unknown" without introspection),
+    ``cpu_levels`` (what could), ``cuda_native`` (the CUDA library is loaded), ``cuda_reason``, ``cuda_release`` and
+    ``cuda_archs`` (what it was compiled with and for), ``cuda_device`` (name of the current device or ""),
+    ``introspection`` (the module that knows the build and the CPU level is loaded), ``introspection_reason``,
+    ``torch_built_with`` and ``torch_target`` (headers at build time, oldest torch that can load the build).
 
     Example:
         >>> rdh_ext.build_info()["cpu_level"] in ("reference", "scalar", "avx2", "avx512")
@@ -28,7 +29,7 @@ def build_info() -> dict[str, Any]:
     facts = _native.FACTS
     return {
         "version": __version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "python": platform.python_version(),
         "cpu_native": _native.CPU_LOADED,
         "cpu_reason": _native.CPU_MISSING,
@@ -39,6 +40,8 @@ def build_info() -> dict[str, Any]:
         "cuda_release": facts.get("cuda_release", ""),
         "cuda_archs": facts.get("cuda_archs", ""),
         "cuda_device": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+        "introspection": not _native.INTROSPECTION_MISSING,
+        "introspection_reason": _native.INTROSPECTION_MISSING,
         "torch_built_with": facts.get("torch_built_with", ""),
         "torch_target": facts.get("torch_target", ""),
     }
