@@ -81,8 +81,15 @@ def check_positive(op: str, argument: str, value: Any) -> float:
 
 def check_choice(op: str, argument: str, value: Any, choices: Sequence[str]) -> None:
     """``value`` is one of ``choices``."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         fail_value(op, argument, "one of " + ", ".join(repr(choice) for choice in choices), value)
+
+
+def check_bool(op: str, argument: str, value: Any) -> bool:
+    """``value`` is True or False, and nothing that merely counts as one."""
+    if not isinstance(value, bool):
+        fail_type(op, argument, "True or False", value)
+    return value
 
 
 MAX_BITS = 4096

@@ -9,41 +9,57 @@ from torch import Tensor
 
 from . import _checks as checks
 
+_VALUES_AT_A_TIME = 1 << 20
+"""How many values a check looks at together, so that it needs no second copy of a large matrix."""
+
+
+def find_not_binary(values: Tensor) -> Any:
+    """The first value of ``values`` ``[N, C]`` that is neither 0 nor 1 (NaN is neither), or None. Synchronises."""
+    if values.dtype == torch.bool:
+        return None
+    for block in values.split(max(1, _VALUES_AT_A_TIME // max(1, values.size(1)))):
+        wrong = ~((block == 0) | (block == 1))
+        if bool(wrong.any()):
+            return block[wrong][0].item()
+    return None
+
 
 def normalize_labels(
     op: str, argument: str, labels: Any, length: int, device: torch.device, *, check_values: bool
 ) -> Tensor:
     """``labels`` as int64 class ids ``[N]`` or bool multi-hot rows ``[N, C]``.
 
-    Class ids are integers >= 0; multi-hot rows are bool, or 0 and 1 of any dtype. ``check_values`` looks at the values,
-    which synchronises with a CUDA device.
+    Class ids are integers >= 0; multi-hot rows are bool, or 0 and 1 of any real dtype; an item may have no class.
+    ``check_values`` looks at the values, which synchronises with a CUDA device.
 
     Raises:
-        TypeError: not a tensor, or class ids that are not integers.
+        TypeError: not a dense tensor, class ids that are not integers, complex rows.
         ValueError: another length than ``length``, another device, negative ids, NaN, or values other than 0 and 1.
     """
-    expected = f"class ids [{length}] (integers >= 0) or multi-hot rows [{length}, C] (bool or 0/1)"
+
+    # written where it is needed: a traced length that is put in words would be compiled in
+    def expected() -> str:
+        return f"class ids [{length}] (integers >= 0) or multi-hot rows [{length}, C] (bool or 0/1)"
+
     if not isinstance(labels, Tensor):
-        checks.fail_type(op, argument, expected, labels)
+        checks.fail_type(op, argument, expected(), labels)
+    if labels.layout != torch.strided:
+        checks.fail_type(op, argument, "a dense (strided) tensor; call .to_dense() first", labels)
     if labels.dim() not in (1, 2) or labels.size(0) != length:
-        checks.fail_value(op, argument, expected, labels)
+        checks.fail_value(op, argument, expected(), labels)
     if labels.device != device:
         checks.fail_value(op, argument, f"on the device of the codes ({device})", labels)
     if labels.dim() == 1:
         if labels.dtype not in checks.INTEGER:
-            checks.fail_type(op, argument, expected, labels)
+            checks.fail_type(op, argument, expected(), labels)
         if check_values and labels.numel() and int(labels.min()) < 0:
-            checks.fail_value(op, argument, expected, int(labels.min()))
+            checks.fail_value(op, argument, expected(), int(labels.min()))
         return labels.to(torch.int64)
-    if labels.dtype == torch.bool:
-        return labels
     if labels.is_complex():
-        checks.fail_type(op, argument, expected, labels)
-    if check_values:
-        wrong = ~((labels == 0) | (labels == 1))  # NaN equals nothing
-        if bool(wrong.any()):
-            checks.fail_value(op, argument, expected, labels[wrong][0].item())
-    return labels != 0
+        checks.fail_type(op, argument, expected(), labels)
+    if check_values and (wrong := find_not_binary(labels)) is not None:
+        checks.fail_value(op, argument, expected(), wrong)
+    return labels if labels.dtype == torch.bool else labels != 0
 
 
 def check_label_pair(op: str, name_a: str, a: Tensor, name_b: str, b: Tensor) -> None:
@@ -58,7 +74,8 @@ def check_label_pair(op: str, name_a: str, a: Tensor, name_b: str, b: Tensor) ->
 def similarity_tile(a: Tensor, b: Tensor) -> Tensor:
     """bool ``[A, B]``: the items share at least one label. Memory O(A B + (A + B) C).
 
-    Multi-hot rows are multiplied as float32: counts of shared labels are exact up to 2^24 classes, in TF32 too.
+    Multi-hot rows are multiplied as float32, for any number of classes: a sum of zeros and ones is above 0 where one of
+    them is 1, however it is rounded.
     """
     if a.dim() == 1:
         return a[:, None] == b[None, :]

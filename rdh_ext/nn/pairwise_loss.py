@@ -11,14 +11,22 @@ from ..ops.pairwise_loss import pairwise_loss_with_parts
 
 
 class LossParts(NamedTuple):
-    """The two detached terms of the last call: scalars on the device of ``h``."""
+    """The two terms of a loss, detached scalars on the device of ``h``; the quantization before its factor eta."""
 
     similarity: Tensor
     quantization: Tensor
 
 
 class PairwiseLoss(torch.nn.Module):
-    """:func:`rdh_ext.pairwise_loss` with its keyword arguments kept; ``last`` holds the parts of the last call.
+    """:func:`rdh_ext.pairwise_loss` with its options kept, for a model with tanh or :class:`AmplifiedTanh` at its end.
+
+    Args: the options of :func:`rdh_ext.pairwise_loss`, which also has a table of those of DPSH, DHN, HashNet and RDH.
+
+    Attributes:
+        last: :class:`LossParts` of the last call, for logging; it keeps no graph alive. Zeros before the first call.
+
+    Raises:
+        TypeError, ValueError: an option that does not fit, here; a tensor that does not fit, in the call.
 
     Example:
         >>> criterion = rdh_ext.nn.PairwiseLoss(quantization="error_aware", eta=0.1)
@@ -46,13 +54,14 @@ class PairwiseLoss(torch.nn.Module):
             "reduction": reduction,
         }
         # a call without items checks every option now and not in the first step
-        _, parts = pairwise_loss_with_parts(torch.empty(0, 1), torch.empty(0, dtype=torch.int64), **self.options)
+        nothing = torch.empty(0, 1, device="cpu")
+        _, parts = pairwise_loss_with_parts(nothing, similarity=nothing[:, :0], **self.options)
         self.last = LossParts(parts[0], parts[1])
 
     def forward(
         self,
         h: Tensor,
-        labels: Tensor | None,
+        labels: Tensor | None = None,
         bank: Tensor | None = None,
         bank_labels: Tensor | None = None,
         *,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import _checks as checks
-from .._labels import check_label_pair, normalize_labels
+from .._labels import check_label_pair, find_not_binary, normalize_labels
 from ..reference import pairwise_loss as reference
 from ._library import define, forbid_double_backward, set_autocast, set_autograd
 
+_OP = "pairwise_loss"
 PAIR_WEIGHTS = ("none", "balanced")
 QUANTIZATIONS = ("error_aware", "l2", "log_cosh", "none")
 REDUCTIONS = ("mean", "sum")
@@ -20,7 +22,7 @@ REDUCTIONS = ("mean", "sum")
 
 def _fake(h: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     dtype = torch.float64 if h.dtype == torch.float64 else torch.float32
-    grad = h.new_empty(h.shape if arguments[-1] else (0,))
+    grad = h.new_empty(h.shape if arguments[-1] else (0,), dtype=dtype)
     return h.new_empty((), dtype=dtype), h.new_empty(2, dtype=dtype), grad
 
 
@@ -42,6 +44,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
     _, parts, grad = output
     ctx.mark_non_differentiable(parts, grad)
     ctx.save_for_backward(grad)
+    ctx.dtype = inputs[0].dtype
     ctx.need_grad = inputs[-1]
 
 
@@ -49,7 +52,8 @@ def _backward(ctx: Any, grad_out: Tensor, *ignored: Any) -> tuple[Any, ...]:
     (grad,) = ctx.saved_tensors
     if not ctx.need_grad:
         raise RuntimeError("pairwise_loss: called with need_grad=False, there is no gradient to return")
-    return _pairwise_loss_backward(grad_out, grad), *([None] * 11)
+    # grad is in the dtype of the loss: it is rounded to that of h behind the factor of a loss scaler, not before
+    return _pairwise_loss_backward(grad_out, grad).to(ctx.dtype), *([None] * 11)
 
 
 set_autograd(_pairwise_loss, _backward, setup_context=_setup)
@@ -57,54 +61,66 @@ forbid_double_backward(_pairwise_loss_backward, "pairwise_loss")
 set_autocast(_pairwise_loss, torch.float32)
 
 
-def _check_similarity(similarity: Any, rows: int, columns: int, h: Tensor, check_values: bool) -> None:
-    op = "pairwise_loss"
-    expected = f"a bool or 0/1 matrix [{rows}, {columns}]"
-    if not isinstance(similarity, Tensor):
-        checks.fail_type(op, "similarity", expected, similarity)
-    if similarity.shape != (rows, columns):
-        checks.fail_value(op, "similarity", expected, similarity)
-    checks.check_same_device(op, "h", h, "similarity", similarity)
-    if check_values and similarity.dtype != torch.bool:
-        wrong = ~((similarity == 0) | (similarity == 1))
-        if bool(wrong.any()):
-            checks.fail_value(op, "similarity", expected, similarity[wrong][0].item())
+def _check_bank(h: Tensor, bank: Any, bank_labels: Any, similarity: Any, include_diagonal: bool) -> None:
+    if bank is None:
+        if bank_labels is not None:
+            raise ValueError(f"{_OP}: bank_labels must come with a bank, got bank=None")
+        return
+    checks.check_tensor(_OP, "bank", bank, ndim=2)
+    checks.check_same_device(_OP, "h", h, "bank", bank)
+    if bank.size(1) != h.size(1):
+        checks.fail_value(_OP, "bank", f"of {h.size(1)} bits [N, {h.size(1)}] like h", bank)
+    if bank_labels is None and similarity is None:
+        raise ValueError(f"{_OP}: bank_labels must be given with a bank, got None")
+    if not include_diagonal:
+        raise ValueError(
+            f"{_OP}: include_diagonal must be True with a bank, whose rows are not those of h, got include_diagonal="
+            "False"
+        )
+
+
+def _check_similarity(similarity: Any, h: Tensor, columns: int) -> Tensor:
+    def expected() -> str:
+        return f"a bool or 0/1 matrix [{h.size(0)}, {columns}]"
+
+    if not isinstance(similarity, Tensor) or similarity.is_complex():
+        checks.fail_type(_OP, "similarity", expected(), similarity)
+    if similarity.layout != torch.strided:
+        checks.fail_type(_OP, "similarity", "a dense (strided) tensor; call .to_dense() first", similarity)
+    if similarity.dim() != 2 or similarity.size(0) != h.size(0) or similarity.size(1) != columns:
+        checks.fail_value(_OP, "similarity", expected(), similarity)
+    checks.check_same_device(_OP, "h", h, "similarity", similarity)
+    if checks.may_read_values(similarity) and (wrong := find_not_binary(similarity)) is not None:
+        checks.fail_value(_OP, "similarity", expected(), wrong)
+    return similarity.detach()
 
 
 def _check_tensors(
-    h: Any, labels: Any, bank: Any, bank_labels: Any, similarity: Any
-) -> tuple[Tensor | None, Tensor | None]:
-    """Checks shapes, kinds and devices; returns both label tensors normalised."""
-    op = "pairwise_loss"
-    checks.check_tensor(op, "h", h, ndim=2)
-    columns = h.size(0)
-    if bank is not None:
-        checks.check_tensor(op, "bank", bank, ndim=2)
-        checks.check_same_device(op, "h", h, "bank", bank)
-        if bank.size(1) != h.size(1):
-            checks.fail_value(op, "bank", f"of {h.size(1)} bits [N, {h.size(1)}] like h", bank)
-        columns = bank.size(0)
-    check_values = h.device.type == "cpu" and not torch.compiler.is_compiling()
+    h: Any, labels: Any, bank: Any, bank_labels: Any, similarity: Any, include_diagonal: bool
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Checks shapes, kinds, devices and, where that is cheap, values; returns both labels normalised, and S."""
+    checks.check_tensor(_OP, "h", h, ndim=2)
+    _check_bank(h, bank, bank_labels, similarity, include_diagonal)
+    columns = h.size(0) if bank is None else bank.size(0)
     if similarity is not None:
-        _check_similarity(similarity, h.size(0), columns, h, check_values)
-        return None, None
+        for argument, value in (("labels", labels), ("bank_labels", bank_labels)):
+            if value is not None:
+                raise ValueError(f"{_OP}: {argument} must be None where similarity is given, got both")
+        return None, None, _check_similarity(similarity, h, columns)
     if labels is None:
-        raise ValueError("pairwise_loss: labels must be given where there is no similarity, got None")
-    labels = normalize_labels(op, "labels", labels, h.size(0), h.device, check_values=check_values)
+        raise ValueError(f"{_OP}: labels must be given where there is no similarity, got None")
+    look = checks.may_read_values(h)
+    labels = normalize_labels(_OP, "labels", labels, h.size(0), h.device, check_values=look)
     if bank is None:
-        if bank_labels is not None:
-            raise ValueError("pairwise_loss: bank_labels must come with a bank, got bank=None")
-        return labels, None
-    if bank_labels is None:
-        raise ValueError("pairwise_loss: bank_labels must be given with a bank, got None")
-    bank_labels = normalize_labels(op, "bank_labels", bank_labels, columns, h.device, check_values=check_values)
-    check_label_pair(op, "labels", labels, "bank_labels", bank_labels)
-    return labels, bank_labels
+        return labels, None, None
+    bank_labels = normalize_labels(_OP, "bank_labels", bank_labels, columns, h.device, check_values=look)
+    check_label_pair(_OP, "labels", labels, "bank_labels", bank_labels)
+    return labels, bank_labels, None
 
 
 def pairwise_loss_with_parts(
     h: Tensor,
-    labels: Tensor | None,
+    labels: Tensor | None = None,
     bank: Tensor | None = None,
     bank_labels: Tensor | None = None,
     *,
@@ -117,19 +133,13 @@ def pairwise_loss_with_parts(
     reduction: str = "mean",
 ) -> tuple[Tensor, Tensor]:
     """:func:`pairwise_loss` and its detached parts ``[2]``: similarity, and quantization before ``eta``."""
-    op = "pairwise_loss"
-    labels, bank_labels = _check_tensors(h, labels, bank, bank_labels, similarity)
-    scale = checks.check_real(op, "scale", scale, low=-math.inf, high=math.inf, expected="finite")
-    if math.isinf(scale):
-        checks.fail_value(op, "scale", "finite", scale)
-    eta = checks.check_real(op, "eta", eta, low=0.0, high=math.inf, expected="finite and >= 0")
-    checks.check_choice(op, "pair_weights", pair_weights, PAIR_WEIGHTS)
-    checks.check_choice(op, "quantization", quantization, QUANTIZATIONS)
-    checks.check_choice(op, "reduction", reduction, REDUCTIONS)
-    if bank is not None and not include_diagonal:
-        raise ValueError(
-            "pairwise_loss: include_diagonal must be True with a bank, whose rows are not those of h, got False"
-        )
+    scale = checks.check_real(_OP, "scale", scale, low=-sys.float_info.max, high=math.inf, expected="finite")
+    eta = checks.check_real(_OP, "eta", eta, low=0.0, high=math.inf, expected="finite and >= 0")
+    checks.check_choice(_OP, "pair_weights", pair_weights, PAIR_WEIGHTS)
+    checks.check_choice(_OP, "quantization", quantization, QUANTIZATIONS)
+    checks.check_choice(_OP, "reduction", reduction, REDUCTIONS)
+    checks.check_bool(_OP, "include_diagonal", include_diagonal)
+    labels, bank_labels, similarity = _check_tensors(h, labels, bank, bank_labels, similarity, include_diagonal)
     need_grad = torch.is_grad_enabled() and h.requires_grad
     loss, parts, _ = _pairwise_loss(
         h,
@@ -141,7 +151,7 @@ def pairwise_loss_with_parts(
         pair_weights,
         quantization,
         eta,
-        bool(include_diagonal),
+        include_diagonal,
         reduction,
         need_grad,
     )
@@ -150,7 +160,7 @@ def pairwise_loss_with_parts(
 
 def pairwise_loss(
     h: Tensor,
-    labels: Tensor | None,
+    labels: Tensor | None = None,
     bank: Tensor | None = None,
     bank_labels: Tensor | None = None,
     *,
@@ -162,47 +172,68 @@ def pairwise_loss(
     include_diagonal: bool = True,
     reduction: str = "mean",
 ) -> Tensor:
-    r"""Pairwise likelihood plus quantization, ``L = L_sim + eta L_quant``, without a ``B x N x K`` tensor.
+    r"""Pairwise likelihood plus quantization, ``L = L_sim + eta L_quant``, without a ``B x N`` matrix.
 
     .. math:: L_{sim} = \mathrm{mean}_{ij}\; w_{ij} (\log(1 + e^{\theta_{ij}}) - S_{ij} \theta_{ij}), \qquad
               \theta_{ij} = \mathrm{scale} \cdot \langle h_i, v_j \rangle
 
-    in the stable form, never clamped. Without a bank ``v = h`` and both roles carry gradient; the rows of a bank are
-    constants. ``S_ij = 1`` where two items share a label. The error-aware term is the mean over ``(i, j, k)`` of
-    ``(h_ik - sign h_ik)^2`` on the bits with ``(2 S_ij - 1) sign(h_ik) sign(v_jk) = 1``; mask and sign are constants
-    for autograd, and ``sign(0) = 0`` selects nothing.
+    in a stable form, never clamped. Without a bank ``v = h`` and both roles carry gradient; the rows of a bank are
+    constants. ``S_ij = 1`` where two items share a label, else 0. The error-aware term is the mean over ``(i, j, k)``
+    of ``(h_ik - sign h_ik)^2`` on the bits with ``(2 S_ij - 1) sign(h_ik) sign(v_jk) = 1``, 0 on the others; selection
+    and sign are constants for autograd, and ``sign(0) = 0`` selects nothing. What it takes to be a published loss:
+
+    ========= ================ ============== ============= ======================= ===================================
+    loss      scale            pair_weights   quantization  eta                     bank
+    ========= ================ ============== ============= ======================= ===================================
+    DPSH      0.5              "none"         "l2"          0.1                     latest outputs, all training items
+    DHN       0.5              "none"         "log_cosh"    1 or 0.1                none
+    HashNet   10 / K, 0.1, 1   "balanced"     "none"        no matter               none
+    any + RDH the same         the same       "error_aware" 1 (CIFAR-10), else 0.1  the same
+    ========= ================ ============== ============= ======================= ===================================
+
+    and, for RDH, :func:`amplified_tanh` in the place of tanh.
 
     Args:
-        h: activations ``[B, K]``, float32, float64, bfloat16 or float16 (computed in float32; float64 in float64).
-        labels: class ids ``[B]`` or multi-hot rows ``[B, C]``; None where ``similarity`` is given.
-        bank: ``[N, K]`` outputs to pair with, DPSH style. bank_labels: their labels, of the kind of ``labels``.
-        similarity: explicit S, bool or 0/1 ``[B, N]``, instead of labels.
-        scale: factor of the inner product; 0.5 in the paper, 10 / K or 1 for HashNet.
-        pair_weights: "none", or "balanced": HashNet's ``|S| / |S1|`` and ``|S| / |S0|`` over the pairs used.
-        quantization: "error_aware" (Eq. 4), "l2" (``mean (h - sign h)^2``), "log_cosh" (``mean log cosh(|h| - 1)``),
-            "none".
+        h: activations ``[B, K]``, float32, float64, bfloat16 or float16; any strides; CPU or CUDA.
+        labels: class ids ``[B]`` (integers >= 0) or multi-hot rows ``[B, C]`` (bool or 0/1, any C; a row of zeros is
+            similar to nothing, itself included). None where ``similarity`` is given.
+        bank: ``[N, K]`` outputs to pair ``h`` with, of any of these dtypes; None pairs ``h`` with itself.
+        bank_labels: labels of the bank, ids or rows like ``labels``.
+        similarity: S itself, bool or 0/1 ``[B, N]`` (``[B, B]`` without a bank), instead of all labels.
+        scale: factor of the inner product, finite. 0.5 in the paper.
+        pair_weights: "none", ``w = 1``; or "balanced", HashNet's ``|S| / |S1|`` for similar and ``|S| / |S0|`` for
+            dissimilar pairs, counted over the pairs of this call.
+        quantization: "error_aware" (Eq. 4), "l2" (mean over ``(i, k)`` of ``(h - sign h)^2``), "log_cosh" (of
+            ``log cosh(|h| - 1)``), or "none".
         eta: weight of the quantization term, finite and >= 0.
-        include_diagonal: False leaves the pairs ``(i, i)`` out of both terms and of the counts; without a bank only.
-        reduction: "mean", or "sum" over pairs (and bits).
+        include_diagonal: False leaves the pairs ``(i, i)`` out of the likelihood, the error-aware term and all counts
+            of pairs. Only without a bank.
+        reduction: "mean", or "sum" over pairs in the one term and pairs and bits (l2, log_cosh: bits) in the other.
 
     Returns:
-        The loss, a scalar in float32 (float64 for float64). 0 where there are no pairs.
+        The loss, a scalar: float64 for float64 ``h``, else float32, in which it is computed. Without pairs the
+        likelihood is 0. NaN or inf in ``h`` or ``bank`` makes loss and gradient NaN or inf, never a number.
 
     Raises:
-        TypeError, ValueError: naming the argument that does not fit.
-        RuntimeError: in a double backward, which is not supported.
+        TypeError: not a tensor, a dtype or layout that does not fit, an option of another type.
+        ValueError: a shape, device or option that does not fit; labels and similarity both or neither given; a bank
+            without labels; on the CPU also negative ids, and multi-hot or similarity values other than 0 and 1. (On
+            CUDA, and while tracing, values are not looked at: all but 0 counts as 1.)
+        RuntimeError: in a double backward (``create_graph=True``), which is not supported.
 
-    Cost: O(B N K) time; memory O((B + N) K) plus a tile of at most ``max(N, 2^22)`` pairs. The gradient is computed
-    with the value and scaled in backward. Deterministic on CPU for a given number of threads. Autocast: float32.
+    Cost: O(B N K) time, and O(B N C) more for multi-hot labels; memory: dL/dh ``[B, K]``, a few tiles of 2^18 pairs,
+    and labels as int64 or bool where they are not. The gradient is computed along with the value and only scaled in
+    backward. Sums over tiles are in float64. Deterministic on the CPU for a given number of threads. Autocast: float32.
 
-    Source: "Rescuing Deep Hashing from Dead Bits Problem" (IJCAI 2021), Eq. 1, 4 and 5.
+    Source: "Rescuing Deep Hashing from Dead Bits Problem" (IJCAI 2021), Eq. 1, 4 and 5, with means in the place of
+    sums; pair weights from HashNet (Cao et al., ICCV 2017).
 
     Example:
-        >>> h = torch.tanh(torch.randn(4, 16)).requires_grad_()
-        >>> loss = rdh_ext.pairwise_loss(h, torch.tensor([0, 0, 1, 1]))
+        >>> h = torch.tensor([[0.9, -0.8], [0.7, -0.9], [-0.6, 0.9]], requires_grad=True)
+        >>> loss = rdh_ext.pairwise_loss(h, torch.tensor([0, 0, 1]), eta=1.0)
         >>> loss.backward()
-        >>> h.grad.shape
-        torch.Size([4, 16])
+        >>> round(loss.item(), 4), h.grad.shape
+        (0.4755, torch.Size([3, 2]))
     """
     return pairwise_loss_with_parts(
         h,
