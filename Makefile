@@ -26,7 +26,7 @@ $(VENV)/.with-%: setup.py pyproject.toml $(CSRC) | $(VENV)/.torch
 	@touch $@
 
 demo: $(VENV)/.with-demo  ## train with and without RDH on real digits, write rdh-demo/report.md
-	$(BIN)/rdh demo --out rdh-demo --force
+	$(BIN)/rdh demo --out rdh-demo
 
 test: $(VENV)/.with-test  ## the whole quick suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

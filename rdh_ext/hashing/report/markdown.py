@@ -144,8 +144,7 @@ _FILES = """\
 
 def _reproducibility(result: DemoResult) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    device, threads = result.settings["device"], result.settings["threads"]
     return f"""\
-{versions}; device {device}, {threads} threads. On a CPU, the same command with
-the same versions and number of threads gives the same numbers.
+{versions}; device {result.settings["device"]}. On a CPU the training takes one thread, and the same command with
+the same versions gives the same numbers.
 """

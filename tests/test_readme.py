@@ -1,0 +1,38 @@
+"""What the README and the demo's report claim is what the committed results show."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rdh_ext.hashing.report import regime
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+pytestmark = pytest.mark.skipif(not RESULTS.exists(), reason="needs the benchmark results of the source tree")
+
+
+def test_readme_shows_the_committed_results() -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "benchmarks" / "report.py"), "--check"], check=False)
+    assert done.returncode == 0, "run python benchmarks/report.py"
+
+
+def test_the_study_in_the_demos_report_is_the_committed_one() -> None:
+    with (RESULTS / "demo_seeds.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(regime.STUDY) == list(dict.fromkeys(row["run"] for row in rows))
+    for label, seeds in regime.STUDY.items():
+        committed = [(float(row["map"]), float(row["dead_per_step"])) for row in rows if row["run"] == label]
+        assert [tuple(result) for result in seeds] == committed
+
+
+def test_files_that_the_readme_links_to_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    links = [part.split(")", 1)[0] for part in text.split("](")[1:]]
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
