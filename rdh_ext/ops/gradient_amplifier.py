@@ -98,7 +98,8 @@ def _counts_of(op: str, x: Tensor, counter: BitCounter | None) -> Tensor | None:
         return None
     if not isinstance(counter, BitCounter):
         checks.fail_type(op, "counter", "an rdh_ext.nn.BitCounter or None", counter)
-    return counter.counts_on(x.device)
+    counts = counter.counts_on(x.device)
+    return counts if x.requires_grad else None  # the counts' own gradient must not make h require one
 
 
 def amplified_tanh(

@@ -111,6 +111,18 @@ def test_bits_that_rounded_to_one_are_rescued(backend: str, dtype: torch.dtype, 
     assert leaf.grad.double().abs().tolist() == pytest.approx([true, true], rel=2 * torch.finfo(dtype).eps)
 
 
+def test_counting_does_not_make_a_gradient_necessary(backend: str) -> None:
+    counter = BitCounter(backend)
+    x = torch.randn(5, device=backend)
+    for function in (rdh_ext.amplified_tanh, rdh_ext.amplified_sigmoid, rdh_ext.gradient_amplifier):
+        assert not function(x, counter=counter).requires_grad
+        with torch.no_grad():
+            assert not function(x.clone().requires_grad_(), counter=counter).requires_grad
+        with torch.inference_mode():
+            function(x, counter=counter)
+    assert counter.read() == (0, 0, 0)
+
+
 def test_tau_zero_is_plain_tanh(backend: str) -> None:
     x, g = torch.randn(100, device=backend), torch.randn(100, device=backend)
     _, dx = _run("tanh", x, g, tau=0.0)
