@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from oracles import pairwise_loss as oracle
 from torch import Tensor
 
 from rdh_ext.ops.pairwise_loss import pairwise_loss_with_parts
 
+LEVELS = ("scalar", "avx2", "avx512")
 NATIVE = torch._C._dispatch_has_kernel_for_dispatch_key("rdh_ext::pairwise_loss", "CPU")
-"""Whether a compiled kernel is there. Where there is none, every CPU level would run the reference once more."""
+on_every_backend = pytest.mark.parametrize("backend", ["reference", *(LEVELS if NATIVE else ()), "cuda"], indirect=True)
+"""Where there is no compiled kernel of this op, every CPU level would only run the reference once more."""
 KINDS = ("ids", "multi_hot", "similarity")
 
 

@@ -55,10 +55,11 @@ inline Tensor fresh(const Tensor& like, const int64_t* sizes, int64_t dimensions
     stride *= sizes[i] > 0 ? sizes[i] : 1;
   }
   int32_t device_type = 0;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   AtenTensorHandle handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dimensions, sizes, strides, static_cast<int32_t>(dtype),
-                                                         device_type, like.get_device_index(), &handle));
+  RDH_CHECK(aoti_torch_get_device_type(like.get(), &device_type) == 0 &&
+                aoti_torch_empty_strided(dimensions, sizes, strides, static_cast<int32_t>(dtype), device_type,
+                                         like.get_device_index(), &handle) == 0,
+            "out of memory: no room for a tensor of ", stride, " elements of ", torch::headeronly::toString(dtype));
   return Tensor(handle);
 }
 

@@ -5,9 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import ops
 from .._bit_counter import BitCounter
-from ..ops.gradient_amplifier import check_amplifier_arguments
+from ..ops.gradient_amplifier import (
+    amplified_sigmoid,
+    amplified_tanh,
+    check_amplifier_arguments,
+    gradient_amplifier,
+)
+
+# to torch.fx they are leaves: a proxy has neither dtype nor shape that could be checked
+torch.fx.wrap("amplified_tanh")
+torch.fx.wrap("amplified_sigmoid")
+torch.fx.wrap("gradient_amplifier")
 
 
 class _Amplifying(torch.nn.Module):
@@ -31,7 +40,9 @@ class _Amplifying(torch.nn.Module):
 class AmplifiedTanh(_Amplifying):
     """``torch.nn.Tanh`` with the gradient amplifier; see :func:`rdh_ext.amplified_tanh` for formula, shapes and costs.
 
-    ``beta`` is a plain attribute that may be changed between steps (HashNet's continuation).
+    ``beta`` is a plain attribute that may be changed between steps (HashNet's continuation). Works under torch.compile,
+    torch.export, ``torch.fx`` (without a counter), autocast, activation checkpointing and DDP. Gradients through
+    ``torch.func`` transforms and second derivatives are errors. A deep copy counts into a counter of its own.
 
     Example:
         >>> head = torch.nn.Sequential(torch.nn.Linear(128, 32), rdh_ext.nn.AmplifiedTanh())
@@ -46,7 +57,7 @@ class AmplifiedTanh(_Amplifying):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` of any shape -> ``tanh(beta x)``."""
-        return ops.amplified_tanh(x, self.tau, self.alpha, self.beta, counter=self.counter)
+        return amplified_tanh(x, self.tau, self.alpha, self.beta, counter=self.counter)
 
 
 class AmplifiedSigmoid(_Amplifying):
@@ -64,7 +75,7 @@ class AmplifiedSigmoid(_Amplifying):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` of any shape -> ``sigmoid(beta x)``."""
-        return ops.amplified_sigmoid(x, self.tau, self.alpha, self.beta, counter=self.counter)
+        return amplified_sigmoid(x, self.tau, self.alpha, self.beta, counter=self.counter)
 
 
 class GradientAmplifier(_Amplifying):
@@ -81,7 +92,7 @@ class GradientAmplifier(_Amplifying):
 
     def forward(self, h: Tensor) -> Tensor:
         """``h`` of any shape -> a view of it."""
-        return ops.gradient_amplifier(h, self.tau, self.alpha, counter=self.counter)
+        return gradient_amplifier(h, self.tau, self.alpha, counter=self.counter)
 
 
 def rescue_(
@@ -89,8 +100,9 @@ def rescue_(
 ) -> int:
     """Replaces every ``nn.Tanh`` and ``nn.Sigmoid`` inside ``model`` by its amplified twin, in place.
 
-    Exact types only: a subclass with a forward of its own stays. Training mode is kept, a module used in several places
-    stays shared, weights and the keys of ``state_dict`` do not change. Sigmoids that are gates and not hash bits
+    Exact types only: a subclass, or an instance with a forward of its own, stays. Training mode, hooks and attributes
+    are kept, a module used in several places stays shared, weights and the keys of ``state_dict`` do not change.
+    Functions (``torch.tanh`` in a forward) are not modules and stay. Sigmoids that are gates and not hash bits
     (squeeze and excitation, for one) are replaced too: where that is unwanted, call it on the hash head alone.
 
     Args:
@@ -127,9 +139,16 @@ def rescue_(
     replaced: dict[torch.nn.Module, torch.nn.Module] = {}
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):
-            if child is None or type(child) not in twins:
+            if child is None or type(child) not in twins or "forward" in vars(child):
                 continue
             if child not in replaced:
-                replaced[child] = twins[type(child)](tau, alpha, counter=counter).train(child.training)
+                replaced[child] = _inherit(twins[type(child)](tau, alpha, counter=counter), child)
             setattr(parent, name, replaced[child])
     return len(replaced)
+
+
+def _inherit(twin: torch.nn.Module, module: torch.nn.Module) -> torch.nn.Module:
+    """Gives ``twin`` all that hangs on ``module``, the very same dictionaries: handles still remove their hooks."""
+    kept = {key: value for key, value in vars(module).items() if key != "_compiled_call_impl"}
+    vars(twin).update(kept)
+    return twin

@@ -34,30 +34,28 @@ _pairwise_loss = define(
     fake=_fake,
 )
 _pairwise_loss_backward = define(
-    "pairwise_loss_backward(Tensor grad_out, Tensor grad) -> Tensor",
+    "pairwise_loss_backward(Tensor grad_out, Tensor grad, Tensor h) -> Tensor",
     reference=reference.pairwise_loss_backward,
-    fake=lambda grad_out, grad: torch.empty_like(grad),
+    fake=lambda grad_out, grad, h: h.new_empty(h.shape),
 )
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     _, parts, grad = output
     ctx.mark_non_differentiable(parts, grad)
-    ctx.save_for_backward(grad)
-    ctx.dtype = inputs[0].dtype
+    ctx.save_for_backward(grad, inputs[0])
     ctx.need_grad = inputs[-1]
 
 
 def _backward(ctx: Any, grad_out: Tensor, *ignored: Any) -> tuple[Any, ...]:
-    (grad,) = ctx.saved_tensors
+    grad, h = ctx.saved_tensors
     if not ctx.need_grad:
-        raise RuntimeError("pairwise_loss: called with need_grad=False, there is no gradient to return")
-    # grad is in the dtype of the loss: it is rounded to that of h behind the factor of a loss scaler, not before
-    return _pairwise_loss_backward(grad_out, grad).to(ctx.dtype), *([None] * 11)
+        raise RuntimeError(f"{_OP}: called with need_grad=False, there is no gradient to return")
+    return _pairwise_loss_backward(grad_out, grad, h), *([None] * 11)
 
 
 set_autograd(_pairwise_loss, _backward, setup_context=_setup)
-forbid_double_backward(_pairwise_loss_backward, "pairwise_loss")
+forbid_double_backward(_pairwise_loss_backward, _OP)  # which is why it takes h
 set_autocast(_pairwise_loss, torch.float32)
 
 

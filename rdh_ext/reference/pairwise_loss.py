@@ -251,6 +251,6 @@ def pairwise_loss(
     return (parts[0] + eta * parts[1]).to(dtype), parts.to(dtype), grad
 
 
-def pairwise_loss_backward(grad_out: Tensor, grad: Tensor) -> Tensor:
-    """dL/dh scaled with what arrives from above."""
-    return grad * grad_out
+def pairwise_loss_backward(grad_out: Tensor, grad: Tensor, h: Tensor) -> Tensor:
+    """dL/dh scaled with what arrives from above, and only then rounded to the dtype of h: a loss scaler may come."""
+    return (grad * grad_out).to(h.dtype)

@@ -81,4 +81,4 @@ value for CIFAR-10, which has ten classes and one label per image, as the digits
 _OUTCOME = """\
 On five seeds RDH halves the dead bits, and the mAP stays where it was, within the spread of the seeds: images of 8 x 8
 pixels leave little to gain above 0.97. The amplifier alone does as much against dead bits. With eta = 0.1, the paper's
-value for its multi-label sets, two seeds of five end far lower. What a pair of runs shows therefore depends on its seed."""
+value for its multi-label sets, two seeds of five end far lower. What a pair of runs shows depends on its seed."""
