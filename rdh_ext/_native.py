@@ -77,11 +77,13 @@ def _load(name: str) -> str:
 
 
 def _cuda_reason() -> str:
+    """Loads the CUDA library where torch has CUDA; returns "" or every reason why it is not there."""
+    reasons = []
+    if not (_HERE / "_ops_cuda.so").exists():
+        reasons.append(FACTS.get("cuda_missing") or _NOT_BUILT)
     if not torch.version.cuda:
-        return f"torch {torch.__version__} has no CUDA"
-    if not (_HERE / "_ops_cuda.so").exists() and FACTS.get("cuda_missing"):
-        return FACTS["cuda_missing"]
-    return _load("_ops_cuda")
+        reasons.append(f"torch {torch.__version__} has no CUDA")
+    return "; ".join(reasons) or _load("_ops_cuda")
 
 
 def _attach(introspection: ModuleType) -> str:

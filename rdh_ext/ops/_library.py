@@ -6,8 +6,10 @@ built; the native libraries only add their CPU and CUDA keys on top (see ``rdh_e
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any, NoReturn
+from operator import attrgetter
+from typing import Any, NoReturn, cast
 
 import torch
 
@@ -32,6 +34,28 @@ def define(schema: str, *, reference: Callable[..., Any], fake: Callable[..., An
     return getattr(torch.ops.rdh_ext, name).default
 
 
+def _shortcut_exists() -> bool:
+    """This torch has every private name that ``set_autograd`` uses beyond the public interface."""
+    names = (
+        "_C._AutoDispatchBelowAutograd",
+        "_C._after_autograd_keyset",
+        "_C._any_requires_grad",
+        "_C._functorch.peek_interpreter_stack",
+        "_C._len_torch_dispatch_stack",
+        "_C._len_torch_function_stack",
+        "_ops.OpOverload.redispatch",
+    )
+    try:
+        attrgetter(*names)(torch)
+    except AttributeError:
+        return False
+    return "with_keyset" in inspect.signature(torch.library.Library.impl).parameters
+
+
+SHORTCUT = _shortcut_exists()
+"""Whether gradients take the short way (torch 2.11 to 2.15 all have it) or ``torch.library.register_autograd``."""
+
+
 def _nothing_else_listens() -> bool:
     """No tracer, transform or mode is active, which would want to see a call pass through the dispatcher."""
     return not (
@@ -47,13 +71,17 @@ def set_autograd(op: Any, backward: Callable[..., Any], *, setup_context: Callab
 
     Written here because a call of a small op is nothing but overhead, and this takes more than half of it off: no
     bookkeeping for keyword-only or list arguments, which no op here has, and a backward that runs below autograd unless
-    its own gradient is wanted (``create_graph=True``).
+    its own gradient is wanted (``create_graph=True``). It needs private names of PyTorch; where one is missing, the
+    public function does it.
 
     Returns ``op`` for callers in Python: plain tensors, with nothing listening, skip the dispatcher's way from C++ back
     to the Python of this function. It takes all arguments, positionally, the first one a tensor; not for ops that
     autocast.
     """
     name = op._name.split("::")[1].split(".")[0]
+    if not SHORTCUT:
+        torch.library.register_autograd(f"{NAMESPACE}::{name}", backward, setup_context=setup_context, lib=_LIBRARY)
+        return cast("Callable[..., Any]", op)
     defaults = tuple(argument.default_value for argument in op._schema.arguments)
     below_autograd = torch._C._AutoDispatchBelowAutograd
 

@@ -1,0 +1,72 @@
+"""The way ops enter autograd, where PyTorch's private names are there and where they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rdh_ext.ops import _library
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["shortcut", "public"])
+def cube(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """``scale x^3`` with a gradient whose own gradient is forbidden: what ``set_autograd`` returns, and the op."""
+    if request.param and not _library.SHORTCUT:
+        pytest.skip("this torch has no shortcut")
+    names = [f"{kind}_{request.param}".lower() for kind in ("cube", "cube_backward")]
+    slope = _library.define(
+        f"{names[1]}(Tensor grad, Tensor x, float scale) -> Tensor",
+        reference=lambda grad, x, scale: grad * 3 * scale * x * x,
+        fake=lambda grad, x, scale: torch.empty_like(x),
+    )
+    op = _library.define(
+        f"{names[0]}(Tensor x, float scale=2.0) -> Tensor",
+        reference=lambda x, scale=2.0: scale * x**3,
+        fake=lambda x, scale=2.0: torch.empty_like(x),
+    )
+
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.scale = inputs
+        ctx.save_for_backward(x)
+
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return slope(grad, ctx.saved_tensors[0], ctx.scale), None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_library, "SHORTCUT", request.param)
+        _library.forbid_double_backward(slope, "cube")
+        function = _library.set_autograd(op, backward, setup_context=setup)
+    assert (function is op) == (not request.param)
+    yield function, op
+    for name in names:
+        del _library.REFERENCES[name]
+
+
+def test_gradient_of_the_op_and_of_its_caller(cube: Any) -> None:
+    for function in cube:
+        x = torch.tensor([1.0, -2.0], requires_grad=True)
+        function(x, 0.5).sum().backward()
+        torch.testing.assert_close(x.grad, torch.tensor([1.5, 6.0]))
+        assert not function(x.detach(), 0.5).requires_grad
+        with torch.no_grad():
+            assert not function(x, 0.5).requires_grad
+    x = torch.tensor([1.0], requires_grad=True)
+    cube[1](x).sum().backward()  # the schema's default
+    assert x.grad.item() == 6.0
+
+
+def test_double_backward_is_an_error(cube: Any) -> None:
+    x = torch.tensor([1.0], requires_grad=True)
+    (slope,) = torch.autograd.grad(cube[0](x, 1.0).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="cube: double backward"):
+        slope.sum().backward()
+
+
+def test_compiles(cube: Any) -> None:
+    x = torch.tensor([1.0, -2.0], requires_grad=True)
+    torch.compile(lambda t: cube[0](t, 1.0) + 1, fullgraph=True, backend="aot_eager")(x).sum().backward()
+    torch.testing.assert_close(x.grad, torch.tensor([3.0, 12.0]))
