@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from ._checks import fail_type, fail_value
 
 
 class BitCounts(NamedTuple):
@@ -41,6 +43,9 @@ class BitCounter:
     Args:
         device: where the counted tensors live; by default the CPU and, where there is one, the current CUDA device.
 
+    Raises:
+        TypeError, ValueError: ``device`` is not a device, or not one that is here.
+
     Cost: 24 bytes per device; :meth:`read` synchronises with a CUDA device, counting does not.
 
     Example:
@@ -56,7 +61,7 @@ class BitCounter:
     def __init__(self, device: torch.device | str | int | None = None) -> None:
         devices: list[torch.device]
         if device is not None:
-            devices = [_with_index(torch.device(device))]
+            devices = [_named(device)]
         else:
             devices = [torch.device("cpu")]
             if torch.cuda.is_available():
@@ -95,6 +100,16 @@ class BitCounter:
 
     def __repr__(self) -> str:
         return f"BitCounter(device={', '.join(self._counts)})"
+
+
+def _named(device: Any) -> torch.device:
+    """The device that a caller means."""
+    if isinstance(device, bool) or not isinstance(device, (torch.device, str, int)):
+        fail_type("BitCounter", "device", "a torch.device, its name or its index", device)
+    try:
+        return _with_index(torch.device(device))
+    except (RuntimeError, AssertionError):  # no such name or index, or a PyTorch without support for it
+        fail_value("BitCounter", "device", "a device that is here", device)
 
 
 def _with_index(device: torch.device) -> torch.device:

@@ -7,6 +7,7 @@ All public functions call these before they reach the dispatcher, so that a wron
 from __future__ import annotations
 
 import math
+import numbers
 import operator
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -19,10 +20,11 @@ INTEGER = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def describe(value: Any) -> str:
-    """``value`` for the end of an error message: tensors by dtype and shape, the rest by repr."""
+    """``value`` for the end of an error message: tensors by dtype and shape, the rest by repr, on one line."""
     if isinstance(value, torch.Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)} on {value.device}"
-    text = repr(value)
+        shape = "(nested)" if value.is_nested else list(value.shape)
+        return f"{str(value.dtype).removeprefix('torch.')} {shape} on {value.device}"
+    text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -35,6 +37,13 @@ def fail_type(op: str, argument: str, expected: str, got: Any) -> NoReturn:
     """Raises ``TypeError("op: argument must be expected, got ...")``."""
     kind = describe(got) if isinstance(got, torch.Tensor) else f"{type(got).__name__} {describe(got)}"
     raise TypeError(f"{op}: {argument} must be {expected}, got {kind}")
+
+
+def check_dense(op: str, argument: str, tensor: torch.Tensor) -> None:
+    """``tensor`` is strided and has a shape: neither sparse nor nested."""
+    if tensor.layout != torch.strided or tensor.is_nested:
+        advice = "" if tensor.is_nested else "; call .to_dense() first"
+        fail_type(op, argument, f"a dense (strided) tensor{advice}", tensor)
 
 
 def check_tensor(
@@ -51,8 +60,7 @@ def check_tensor(
     if value.dtype not in dtypes:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         fail_type(op, argument, f"a tensor of dtype {names}", value)
-    if value.layout != torch.strided:
-        fail_type(op, argument, "a dense (strided) tensor; call .to_dense() first", value)
+    check_dense(op, argument, value)
     if ndim is not None and value.dim() != ndim:
         fail_value(op, argument, f"a tensor of {ndim} dimension{'s' if ndim != 1 else ''}", value)
 
@@ -64,11 +72,14 @@ def check_same_device(op: str, first: str, a: torch.Tensor, second: str, b: torc
 
 
 def check_real(op: str, argument: str, value: Any, *, low: float, high: float, expected: str) -> float:
-    """``value`` as a finite float with ``low <= value < high``; ``expected`` says so in words."""
+    """``value`` as a finite float with ``low <= value < high``; ``expected`` says it. NumPy's pass, bools do not."""
     if type(value) is not float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, numbers.Real)):
             fail_type(op, argument, f"a real number, {expected}", value)
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:  # an integer of more than 308 digits
+            fail_value(op, argument, expected, value)
     if not low <= value < high:  # also false for NaN
         fail_value(op, argument, expected, value)
     return float(value)
@@ -110,6 +121,12 @@ def check_integer(op: str, argument: str, value: Any, *, low: int, high: int | N
 def may_read_values(tensor: torch.Tensor) -> bool:
     """Reading values costs no synchronisation and is possible: a CPU tensor, outside of tracing."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling() and not isinstance(tensor, FakeTensor)
+
+
+def check_has_values(op: str, argument: str, tensor: torch.Tensor) -> None:
+    """``tensor`` holds numbers and not only their shape: for functions that return plain numbers."""
+    if tensor.is_meta:
+        fail_value(op, argument, "a tensor with values", tensor)
 
 
 def check_codes(op: str, argument: str, codes: Any) -> None:

@@ -43,12 +43,11 @@ def normalize_labels(
 
     if not isinstance(labels, Tensor):
         checks.fail_type(op, argument, expected(), labels)
-    if labels.layout != torch.strided:
-        checks.fail_type(op, argument, "a dense (strided) tensor; call .to_dense() first", labels)
+    checks.check_dense(op, argument, labels)
     if labels.dim() not in (1, 2) or labels.size(0) != length:
         checks.fail_value(op, argument, expected(), labels)
     if labels.device != device:
-        checks.fail_value(op, argument, f"on the device of the codes ({device})", labels)
+        checks.fail_value(op, argument, f"on the device of what it labels ({device})", labels)
     if labels.dim() == 1:
         if labels.dtype not in checks.INTEGER:
             checks.fail_type(op, argument, expected(), labels)

@@ -158,8 +158,9 @@ def test_rescue_amplifies() -> None:
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Tanh())
     nn.init.constant_(model[0].weight, 12.0)
     gradients = []
-    for expected in (0, 1):
-        assert rescue_(model) == expected if expected else True
+    for rescued in (False, True):
+        if rescued:
+            assert rescue_(model) == 1
         model.zero_grad()
         model(torch.ones(1, 1)).sum().backward()
         gradients.append(float(model[0].weight.grad))
@@ -271,6 +272,56 @@ def test_counter_for_another_device() -> None:
         AmplifiedTanh(counter=BitCounter("cpu"))(torch.empty(3, device="meta"))
 
 
-def test_counter_of_the_wrong_type() -> None:
-    with pytest.raises(TypeError, match=r"^amplified_tanh: counter must be an rdh_ext.nn.BitCounter or None"):
-        AmplifiedTanh(counter=[0, 0, 0])(torch.zeros(3))  # type: ignore[arg-type]
+@pytest.mark.parametrize("make", [*MODULES, lambda counter: rescue_(nn.Sequential(nn.Tanh()), counter=counter)])
+def test_counter_of_the_wrong_type_fails_when_made(make: Any) -> None:
+    name = make.__name__ if make in MODULES else "rescue_"
+    with pytest.raises(TypeError, match=rf"^{name}: counter must be an rdh_ext.nn.BitCounter or None, got list"):
+        make(counter=[0, 0, 0])
+
+
+def test_every_backward_pass_counts_until_the_reset() -> None:
+    counter = BitCounter("cpu")
+    x = torch.tensor([9.0, -9.0, 0.0], requires_grad=True)
+    loss = AmplifiedTanh(counter=counter)(x).sum()
+    loss.backward(retain_graph=True)
+    loss.backward()
+    assert counter.read(reset=False) == (2, 4, 6)
+    x.grad = None  # what an optimizer's zero_grad does: the counts are nobody's parameter
+    assert counter.read(reset=False) == (2, 4, 6)
+    counter.reset()
+    assert counter.read() == (0, 0, 0)
+    loss = AmplifiedTanh(counter=counter)(x).sum()
+    loss.backward()
+    assert counter.read() == (1, 2, 3)
+
+
+def test_reset_keeps_the_memory() -> None:
+    """A captured CUDA graph goes on adding to the address that it has seen."""
+    counter = BitCounter("cpu")
+    counter.reset()  # before anything was counted
+    gradient(AmplifiedTanh(counter=counter), torch.ones(3))
+    address = counter.counts_on(torch.device("cpu")).grad.data_ptr()
+    assert counter.read().total == 3
+    gradient(AmplifiedTanh(counter=counter), torch.ones(3))
+    assert counter.counts_on(torch.device("cpu")).grad.data_ptr() == address
+
+
+def test_counter_names_its_devices() -> None:
+    assert repr(BitCounter("cpu")) == "BitCounter(device=cpu)"
+    assert repr(BitCounter()).startswith("BitCounter(device=cpu")
+    assert BitCounter(torch.device("meta")).counts_on(torch.device("meta")).is_meta
+
+
+@pytest.mark.parametrize(
+    ("device", "error", "message"),
+    [
+        ("gpu0", ValueError, "device must be a device that is here, got 'gpu0'"),
+        ("cuda:99", ValueError, "device must be a device that is here, got 'cuda:99'"),
+        (-1, ValueError, "device must be a device that is here, got -1"),
+        (1.5, TypeError, "device must be a torch.device, its name or its index, got float 1.5"),
+        (["cpu"], TypeError, "device must be a torch.device, its name or its index, got list"),
+    ],
+)
+def test_counter_for_a_device_that_is_not_here(device: Any, error: type, message: str) -> None:
+    with pytest.raises(error, match=f"^BitCounter: {message}"):
+        BitCounter(device)

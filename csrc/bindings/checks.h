@@ -42,7 +42,11 @@ inline Element element_of(const Tensor& t, const char* op) {
 }
 
 // Every call of a stable op is a look-up by name in the dispatcher, so it is skipped where nothing has to be done.
-inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+// A tensor whose storage was given back (as sharded training does between uses) still has its size, and no memory.
+inline Tensor as_contiguous(const Tensor& t, const char* op) {
+  RDH_CHECK(t.const_data_ptr() != nullptr || t.numel() == 0, op, ": the memory of the input has been freed");
+  return t.is_contiguous() ? t : torch::stable::contiguous(t);
+}
 
 // A fresh contiguous tensor on the device of `like`; through the C function, which needs no look-up either.
 inline Tensor fresh(const Tensor& like, const int64_t* sizes, int64_t dimensions, ScalarType dtype) {

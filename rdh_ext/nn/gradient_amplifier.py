@@ -10,6 +10,7 @@ from ..ops.gradient_amplifier import (
     amplified_sigmoid,
     amplified_tanh,
     check_amplifier_arguments,
+    check_counter,
     gradient_amplifier,
 )
 
@@ -25,6 +26,7 @@ class _Amplifying(torch.nn.Module):
     def __init__(self, tau: float, alpha: float | None, beta: float, counter: BitCounter | None) -> None:
         super().__init__()
         check_amplifier_arguments(type(self).__name__, tau, alpha, beta)
+        check_counter(type(self).__name__, counter)
         self.tau = tau
         self.alpha = alpha
         self.beta = beta
@@ -113,7 +115,7 @@ def rescue_(
         How many modules were replaced (a shared one counts once).
 
     Raises:
-        TypeError: ``model`` is not a module.
+        TypeError: ``model`` is not a module, ``counter`` not a BitCounter.
         ValueError: ``model`` itself is an activation, which cannot be replaced in place; ``tau`` or ``alpha`` out of
             range.
 
@@ -127,6 +129,7 @@ def rescue_(
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"rescue_: model must be a torch.nn.Module, got {type(model).__name__}")
     check_amplifier_arguments("rescue_", tau, alpha, 1.0)
+    check_counter("rescue_", counter)
     twins: dict[type, type[AmplifiedTanh] | type[AmplifiedSigmoid]] = {
         torch.nn.Tanh: AmplifiedTanh,
         torch.nn.Sigmoid: AmplifiedSigmoid,

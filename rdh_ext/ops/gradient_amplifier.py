@@ -93,11 +93,16 @@ def check_amplifier_arguments(op: str, tau: Any, alpha: Any, beta: Any) -> tuple
     return tau, alpha, checks.check_positive(op, "beta", beta)
 
 
+def check_counter(op: str, counter: Any) -> None:
+    """``counter`` is a BitCounter or None."""
+    if counter is not None and not isinstance(counter, BitCounter):
+        checks.fail_type(op, "counter", "an rdh_ext.nn.BitCounter or None", counter)
+
+
 def _counts_of(op: str, x: Tensor, counter: BitCounter | None) -> Tensor | None:
     if counter is None:
         return None
-    if not isinstance(counter, BitCounter):
-        checks.fail_type(op, "counter", "an rdh_ext.nn.BitCounter or None", counter)
+    check_counter(op, counter)
     counts = counter.counts_on(x.device)
     return counts if x.requires_grad else None  # the counts' own gradient must not make h require one
 

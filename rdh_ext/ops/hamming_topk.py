@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from torch import Tensor
 
@@ -48,5 +50,5 @@ def hamming_topk(q: Tensor, g: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     checks.check_code_pair("hamming_topk", q, g)
     k = checks.check_integer("hamming_topk", "k", k, low=1, expected="an integer >= 1")
-    distances, indices = _hamming_topk(q, g, k)
+    distances, indices = _hamming_topk(q, g, min(k, sys.maxsize))
     return distances, indices

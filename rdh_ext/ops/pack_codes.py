@@ -82,4 +82,5 @@ def count_zeros(h: Tensor) -> int:
         2
     """
     check_activations("count_zeros", h)
+    checks.check_has_values("count_zeros", "h", h)
     return h.numel() - int(torch.count_nonzero(h))

@@ -83,8 +83,7 @@ def _check_similarity(similarity: Any, h: Tensor, columns: int) -> Tensor:
 
     if not isinstance(similarity, Tensor) or similarity.is_complex():
         checks.fail_type(_OP, "similarity", expected(), similarity)
-    if similarity.layout != torch.strided:
-        checks.fail_type(_OP, "similarity", "a dense (strided) tensor; call .to_dense() first", similarity)
+    checks.check_dense(_OP, "similarity", similarity)
     if similarity.dim() != 2 or similarity.size(0) != h.size(0) or similarity.size(1) != columns:
         checks.fail_value(_OP, "similarity", expected(), similarity)
     checks.check_same_device(_OP, "h", h, "similarity", similarity)

@@ -28,14 +28,20 @@ def check_topk(op: str, topk: int | None) -> int | None:
 
 
 def check_histogram(op: str, histogram: Tensor) -> Tensor:
-    """``histogram`` on the CPU, seen to be counts: int64 ``[Q, K + 1, 2]``, 0 <= relevant <= all, rows of one sum."""
+    """``histogram`` on the CPU, seen to be counts: int64 ``[Q, K + 1, 2]``, 0 <= relevant <= all, rows of one sum.
+
+    The sum is below 2^62, so that no sum of counts overflows.
+    """
     checks.check_tensor(op, "histogram", histogram, dtypes=(torch.int64,), ndim=3)
     if histogram.shape[1] < 2 or histogram.shape[2] != 2:
         checks.fail_value(op, "histogram", "[Q, K + 1, 2] with K >= 1", histogram)
+    checks.check_has_values(op, "histogram", histogram)
     histogram = histogram.detach().cpu()
     items, relevant = histogram.unbind(-1)
     if bool((relevant < 0).any()) or bool((relevant > items).any()):
         raise ValueError(f"{op}: histogram must hold 0 <= relevant items <= all items, got other counts")
+    if items.numel() and float(items.sum(1, dtype=torch.float64).max()) >= 2.0**62:
+        raise ValueError(f"{op}: histogram must count fewer than 2^62 items, got more")
     totals = items.sum(1)
     if totals.numel() and bool((totals != totals[0]).any()):
         raise ValueError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,18 +67,24 @@ def default_ranks(gallery: int) -> Tensor:
 
 
 def _points(op: str, by: str, at: Sequence[float] | None, bits: int, gallery: int) -> Tensor:
-    """The points to look at, checked and ascending."""
+    """The points to look at, checked and ascending. Tensors and arrays are sequences too."""
     if at is None:
         if by == "radius":
             return torch.arange(bits + 1, device="cpu")
         if by == "rank":
             return default_ranks(gallery)
         return torch.arange(_RECALL_LEVELS, dtype=torch.float64, device="cpu") / (_RECALL_LEVELS - 1)
+    if hasattr(at, "tolist"):
+        at = at.tolist()
+    if isinstance(at, str) or not isinstance(at, Iterable):
+        checks.fail_type(op, "at", f"a sequence of {by} values, or None", at)
     if by == "recall":
         expected, above = "recall levels in [0, 1]", math.nextafter(1.0, 2.0)
         levels = {checks.check_real(op, "at", value, low=0.0, high=above, expected=expected) for value in at}
         return torch.tensor(sorted(levels), dtype=torch.float64, device="cpu")
-    low, high, expected = (0, bits, f"radii in [0, {bits}]") if by == "radius" else (1, None, "ranks >= 1")
+    low, high, expected = (0, bits, f"radii in [0, {bits}]")
+    if by == "rank":
+        low, high, expected = (1, sys.maxsize, "ranks in [1, 2^63)")
     points = {checks.check_integer(op, "at", v, low=low, high=high, expected=expected) for v in at}
     return torch.tensor(sorted(points), dtype=torch.int64, device="cpu")
 

@@ -74,6 +74,7 @@ def evaluate(
     _check_choices(op, ties, denominator, empty)
     topk = check_topk(op, topk)
     q_labels, g_labels, bits = check_labelled_codes(op, q, g, q_labels, g_labels, bits)
+    checks.check_has_values(op, "q", q)
     histogram = hamming_histogram(q, g, q_labels, g_labels, bits=bits).cpu()
     ranking: Ranking
     if ties == "stable":

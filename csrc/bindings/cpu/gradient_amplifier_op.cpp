@@ -20,7 +20,7 @@ char* element_at(void* p, int64_t index, int64_t bytes) { return static_cast<cha
 
 Tensor forward(Activation activation, const char* op, const Tensor& x_, double tau, double alpha, double beta) {
   const Element element = element_of(x_, op);
-  const Tensor x = as_contiguous(x_);
+  const Tensor x = as_contiguous(x_, op);
   Tensor h = fresh_like(x);
   const int64_t n = x.numel(), bytes = static_cast<int64_t>(x.element_size());
   const void* from = x.const_data_ptr();
@@ -38,7 +38,7 @@ std::tuple<Tensor, Tensor> backward(Activation activation, const char* op, const
                                     double tau, double alpha, double beta, bool count) {
   const Element element = element_of(x_, op);
   check_gradient(grad_, x_, op);
-  const Tensor grad = as_contiguous(grad_), x = as_contiguous(x_);
+  const Tensor grad = as_contiguous(grad_, op), x = as_contiguous(x_, op);
   Tensor dx = fresh_like(x);
   const int64_t n = x.numel(), bytes = static_cast<int64_t>(x.element_size());
   const void *g = grad.const_data_ptr(), *from = x.const_data_ptr();

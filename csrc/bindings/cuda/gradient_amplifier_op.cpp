@@ -11,7 +11,7 @@ namespace {
 Tensor forward(Activation activation, const char* op, const Tensor& x_, double tau, double alpha, double beta) {
   const Element element = element_of(x_, op);
   const DeviceGuard guard(x_.get_device_index());
-  const Tensor x = as_contiguous(x_);
+  const Tensor x = as_contiguous(x_, op);
   Tensor h = fresh_like(x);
   check_launch(op, cuda::launch_gradient_amplifier_forward(
                        activation, element, x.const_data_ptr(), h.mutable_data_ptr(), x.numel(),
@@ -24,7 +24,7 @@ std::tuple<Tensor, Tensor> backward(Activation activation, const char* op, const
   const Element element = element_of(x_, op);
   check_gradient(grad_, x_, op);
   const DeviceGuard guard(x_.get_device_index());
-  const Tensor grad = as_contiguous(grad_), x = as_contiguous(x_);
+  const Tensor grad = as_contiguous(grad_, op), x = as_contiguous(x_, op);
   Tensor dx = fresh_like(x);
   Tensor counts = torch::stable::new_zeros(x, {count ? 3 : 0}, ScalarType::Double);
   check_launch(op, cuda::launch_gradient_amplifier_backward(
