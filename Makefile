@@ -8,7 +8,7 @@ export MAX_JOBS ?= 2
 CSRC := $(shell find csrc -type f)
 FORMATTED := $(filter %.h %.cpp %.cu %.cuh %.inl,$(CSRC))
 
-.PHONY: help demo test test-reference test-abi lint format bench clean
+.PHONY: help demo test test-reference test-abi test-install lint format bench clean
 .SECONDARY:
 
 help:  ## this list
@@ -34,8 +34,11 @@ test: $(VENV)/.with-test  ## the whole quick suite
 test-reference: $(VENV)/.with-test  ## the op tests with native code switched off
 	RDH_EXT_DISABLE_NATIVE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/ops tests/retrieval
 
-test-abi: $(VENV)/.with-test  ## one build of the ops on two versions of torch
-	$(BIN)/python tests/build/abi.py
+test-abi:  ## one build of the ops on two versions of torch, in environments of their own
+	$(PYTHON) tests/build/abi.py
+
+test-install:  ## sdist, wheel, build isolation, with and without nvcc, in environments of their own
+	$(PYTHON) tests/build/install.py
 
 lint: $(VENV)/.with-lint  ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff check .

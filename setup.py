@@ -22,10 +22,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pybind11
-import torch
 from setuptools import Extension, setup
-from torch.utils import cpp_extension
+from setuptools.command.build import build
+
+try:
+    import pybind11
+    import torch
+    from torch.utils import cpp_extension
+except ImportError as error:
+    sys.exit(
+        f"rdh_ext: {error.name or error} is needed to build and is not installed; install it, or leave out"
+        " --no-build-isolation"
+    )
 
 ROOT = Path(__file__).resolve().parent
 TARGET = (2, 11)
@@ -42,14 +50,13 @@ def check_torch() -> None:
         )
 
 
-def nvcc_release(nvcc: Path) -> str | None:
-    """The release of a working nvcc, as "13.0"."""
+def ask_nvcc(nvcc: str | Path, *question: str) -> str:
+    """What it answers; "" where it is missing or does not work."""
     try:
-        text = subprocess.run([str(nvcc), "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
+        done = subprocess.run([str(nvcc), *question], capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
-        return None
-    match = re.search(r"release (\d+\.\d+)", text)
-    return match[1] if match else None
+        return ""
+    return done.stdout + done.stderr
 
 
 def toolkit_candidates() -> list[Path]:
@@ -58,8 +65,7 @@ def toolkit_candidates() -> list[Path]:
     nvcc = shutil.which("nvcc")
     if nvcc:
         homes.append(str(Path(nvcc).resolve().parents[1]))
-        dryrun = subprocess.run([nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, timeout=60)
-        top = re.search(r"^#\$ TOP=(.+)$", dryrun.stderr, re.MULTILINE)
+        top = re.search(r"^#\$ TOP=(.+)$", ask_nvcc(nvcc, "--dryrun", "-x", "cu", os.devnull), re.MULTILINE)
         if top:
             homes.append(top[1].strip())
     homes += ["/usr/local/cuda", "/opt/cuda"]
@@ -73,14 +79,16 @@ def find_toolkit() -> tuple[Path, str] | str:
         sys.exit(f"rdh_ext: RDH_EXT_CUDA must be auto, 0 or 1, got {wish!r}")
     if wish == "0":
         return "switched off by RDH_EXT_CUDA=0 when it was built"
-    looked = []
+    looked: list[str] = []
     for home in toolkit_candidates():
-        release = nvcc_release(home / "bin" / "nvcc")
+        if str(home) in looked:
+            continue
+        release = re.search(r"release (\d+\.\d+)", ask_nvcc(home / "bin" / "nvcc", "--version"))
         runtime = any(
             (home / lib / "libcudart_static.a").exists() for lib in ("lib64", "lib", "targets/x86_64-linux/lib")
         )
         if release and runtime and (home / "include" / "cuda_runtime.h").exists():
-            return home, release
+            return home, release[1]
         looked.append(str(home))
     reason = (
         f"no CUDA toolkit (nvcc, headers, libcudart_static) was found when it was built; looked in {', '.join(looked)}"
@@ -162,15 +170,11 @@ def build_facts(toolkit: tuple[Path, str] | str) -> dict[str, str]:
     }
 
 
-def extensions() -> list[Extension]:
+def extensions(toolkit: tuple[Path, str] | str) -> list[Extension]:
     """Everything to compile on this machine."""
-    check_torch()
-    toolkit = find_toolkit()
     cpu = sources("csrc/bindings/cpu/*.cpp", "csrc/kernels/cpu/*.cpp", "csrc/common/*.cpp")
     compiled = [ops_extension("rdh_ext._ops_cpu", cpu, [])]
-    if isinstance(toolkit, str):
-        print(f"rdh_ext: CPU-ONLY BUILD: {toolkit}", file=sys.stderr)
-    else:
+    if not isinstance(toolkit, str):
         compiled.append(cuda_extension(toolkit[0]))
     facts = json.dumps(json.dumps(build_facts(toolkit)))  # a JSON text as a C string literal
     compiled.append(
@@ -187,8 +191,30 @@ def extensions() -> list[Extension]:
     return compiled
 
 
-class Build(cpp_extension.BuildExtension):  # type: ignore[misc,name-defined,unused-ignore]
-    """BuildExtension that names the op libraries without a Python version: they run on any."""
+class Build(build):
+    """``build`` from an empty folder: what an earlier one left there would be installed, too."""
+
+    def run(self) -> None:
+        """Objects are elsewhere (``build_temp``) and stay, so that only what changed is compiled."""
+        shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
+
+
+class BuildExtension(cpp_extension.BuildExtension):  # type: ignore[misc,name-defined,unused-ignore]
+    """PyTorch's, with libraries named without a Python version (they run on any), and words for what is missing."""
+
+    cuda_missing = ""
+
+    def run(self) -> None:
+        """Says what is not built and why, once: pip runs this file several times before it builds."""
+        compiler = (os.environ.get("CXX") or "c++").split()[0]
+        if shutil.which(compiler) is None:
+            sys.exit(f"rdh_ext: no C++ compiler ({compiler}) was found; install one, such as g++, or set CXX")
+        if self.cuda_missing:
+            print(f"rdh_ext: CPU-ONLY BUILD: {self.cuda_missing}", file=sys.stderr)
+            if self.inplace or self.editable_mode:  # what an earlier build left would be loaded
+                (ROOT / "rdh_ext" / "_ops_cuda.so").unlink(missing_ok=True)
+        super().run()
 
     def get_ext_filename(self, name: str) -> str:
         """``_ops_cpu.so`` instead of ``_ops_cpu.cpython-311-x86_64-linux-gnu.so``."""
@@ -196,4 +222,7 @@ class Build(cpp_extension.BuildExtension):  # type: ignore[misc,name-defined,unu
 
 
 if __name__ == "__main__":
-    setup(ext_modules=extensions(), cmdclass={"build_ext": Build}, zip_safe=False)
+    check_torch()
+    found = find_toolkit()
+    BuildExtension.cuda_missing = found if isinstance(found, str) else ""
+    setup(ext_modules=extensions(found), cmdclass={"build": Build, "build_ext": BuildExtension}, zip_safe=False)
