@@ -1,13 +1,12 @@
 // Computes:  h = tanh(beta x) or sigmoid(beta x), and dL/dx with the gradient amplifier (Eq. 3), or Eq. 3 alone; on
 //            request the numbers of dead and saturated bits, from the masks that the backward has anyway.
-// Algorithm: AVX-512, float: tanh and e / (1 + e)^2 as tables of polynomials that two registers hold each coefficient
-// of
-//            (gradient_amplifier_tables.py), no division. AVX2, and double: exp(-rate |x|) by a base-2 reduction and a
+// Algorithm: AVX-512, float: tanh and e / (1 + e)^2 as tables of polynomials, each coefficient in two registers, and no
+//            division (gradient_amplifier_tables.py). AVX2, and double: exp(-rate |x|) by a base-2 reduction and a
 //            minimax polynomial (simd_exp2.inl), tanh from e - 1, the derivative as a quotient. Storage types of 16
 //            bits are widened to float. Two vectors at a time (simd_twice.inl): one hides the latencies of the other.
 // Memory:    forward 2 n bytes-per-element, backward 3 n: gradient_amplifier_{forward,backward}_bytes. Once the tensors
 //            exceed the last-level cache results are streamed past it, which saves reading the lines that are about to
-//            be written.
+//            be written. Inputs are prefetched a page ahead.
 // Tiling:    one pass in memory order; the caller splits n over threads. The tail runs in a padded buffer.
 // Numerics:  over every float of the relevant range, forward / gradient against float64: AVX-512 1.0 / 2.8 ulp, AVX2
 //            1.7 / 3.5 ulp (benchmarks/results). An element has one formula per level, whatever its neighbours are, so

@@ -10,6 +10,16 @@ inline void put(T* p, typename S::V v) {
   }
 }
 
+// Asks for the lines a page ahead of the S::width elements at p. The hardware's own prefetcher stops at the end of
+// every page, and up to the size of the last-level cache those stops cost a seventh of the forward.
+template <class S, class T>
+inline void prefetch_ahead(const T* p) {
+  const uintptr_t ahead = reinterpret_cast<uintptr_t>(p) + 4096;  // an integer: it may lie behind the end
+  for (size_t line = 0; line < S::width * sizeof(T); line += 64) {
+    __builtin_prefetch(reinterpret_cast<const void*>(ahead + line));
+  }
+}
+
 // (num + num_lo) / (den + den_lo), the low parts being what rounding took from the high ones: half an ulp and a little.
 template <class S>
 inline typename S::V divide(typename S::V num, typename S::V num_lo, typename S::V den, typename S::V den_lo) {
@@ -201,7 +211,10 @@ struct IdentityGradient {
 
 template <class S, class F, bool Stream, class T>
 void map_blocks(const T* x, T* h, int64_t n, const F& f) {
-  for (int64_t i = 0; i < n; i += S::width) put<S, Stream>(h + i, f(S::load(x + i)));
+  for (int64_t i = 0; i < n; i += S::width) {
+    prefetch_ahead<S>(x + i);
+    put<S, Stream>(h + i, f(S::load(x + i)));
+  }
 }
 
 template <class S, class F, class T>
@@ -242,6 +255,8 @@ void amplify_blocks(const T* grad, const T* x, T* dx, int64_t n, const Amplifier
   const Amplify<S> amplify(formula);
   BitCounts sums{0, 0};
   for (int64_t i = 0; i < n; i += S::width) {
+    prefetch_ahead<S>(grad + i);
+    prefetch_ahead<S>(x + i);
     const typename S::V g = S::load(grad + i), v = S::load(x + i);
     const typename S::M amplified = amplify.amplified(g, v);
     if constexpr (Count) {
