@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,6 +52,13 @@ def awkward_views(x: Tensor) -> Iterator[Tensor]:
     yield x.T.contiguous().T
     shifted = x.new_empty(x.numel() + 1)[1:].view(x.shape)
     yield shifted.copy_(x)
+
+
+def nested(rows: Tensor) -> Tensor:
+    """The rows as one nested tensor: strided, and without a shape."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a prototype, says PyTorch
+        return torch.nested.nested_tensor(list(rows))
 
 
 class LargestTensor(TorchDispatchMode):

@@ -1,0 +1,110 @@
+"""Calls every op with random nonsense, below the checks of the public functions. A program, because it must not crash.
+
+Prints how many calls it made and how many of them returned; what it tried last is in the traceback of a crash.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import random
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rdh_ext import _native
+from rdh_ext.ops._library import REFERENCES
+
+NATIVE = ("amplified_tanh", "amplified_sigmoid", "gradient_amplifier")
+SHAPES = ([], [0], [1], [3], [33], [2, 3], [3, 2], [0, 4], [4, 0], [2, 3, 4], [1] * 9, [2] * 11, [1, 513], [1] * 64)
+DTYPES = (
+    *(torch.float32, torch.float64, torch.bfloat16, torch.float16) * 2,
+    *(torch.int64, torch.uint8, torch.bool, torch.complex64, torch.int8, torch.float8_e4m3fn, torch.uint16),
+)
+REALS = (0.0, 0.5, 0.99, 1.0, -1.0, 2.0, torch.nan, torch.inf, -torch.inf, 1e308, 5e-324)
+INTEGERS = (0, 1, -1, 3, 8, 9, 24, 4096, 2**31, 2**63 - 1, -(2**63))
+STRINGS = ("none", "balanced", "l2", "error_aware", "mean", "sum", "log_cosh", "", "x\0y")
+
+
+def some_tensor() -> Tensor:
+    """Zeros, or values of all magnitudes, in a layout, on a device or in memory that nobody expects."""
+    shape, dtype = random.choice(SHAPES), random.choice(DTYPES)
+    x = torch.zeros(shape, dtype=dtype)
+    if dtype.is_floating_point and random.random() < 0.5:
+        x = (torch.randn(shape) * 10 ** random.uniform(-40, 38)).to(dtype)
+    change = random.choice(
+        (
+            *(lambda: x,) * 12,
+            lambda: x.to("meta"),
+            lambda: x.to_sparse(),
+            lambda: x.t(),
+            lambda: x.expand(2, *x.shape),
+            lambda: x.requires_grad_(),
+            lambda: torch._neg_view(x),
+            lambda: x.to(torch.complex64).conj(),
+            lambda: x.float().to_mkldnn(),
+            lambda: torch._efficientzerotensor(x.shape),
+            lambda: torch.nested.nested_tensor([torch.randn(2), torch.randn(3)]),
+            lambda: torch.quantize_per_tensor(torch.randn(3, 2), 0.1, 0, torch.quint8),
+        )
+    )
+    try:
+        return change()
+    except (RuntimeError, NotImplementedError):
+        return x
+
+
+def some_argument(kind: str) -> Any:
+    if "Tensor" in kind:
+        return None if "Optional" in kind and random.random() < 0.4 else some_tensor()
+    return random.choice({"float": REALS, "int": INTEGERS, "bool": (True, False), "str": STRINGS}[kind])
+
+
+def some_call(name: str) -> bool:
+    """Whether a call of the op returned."""
+    op = getattr(torch.ops.rdh_ext, name).default
+    arguments = [some_argument(str(argument.type)) for argument in op._schema.arguments]
+    if random.random() < 0.5:  # the same tensor everywhere gets further
+        tensor = some_tensor()
+        arguments = [tensor if isinstance(argument, Tensor) else argument for argument in arguments]
+    try:
+        op(*arguments)
+    except Exception:
+        return False
+    return True
+
+
+def freed_memory_is_an_error() -> None:
+    """PyTorch's own tanh would read address 0."""
+    x, fine = torch.zeros(100), torch.zeros(100)
+    every_other = x[::2]
+    x.untyped_storage().resize_(0)
+    ops = torch.ops.rdh_ext
+    for call in (
+        lambda: ops.amplified_tanh(x, 0.9, 5.0, 1.0),
+        lambda: ops.amplified_sigmoid(every_other, 0.9, 5.0, 1.0),
+        lambda: ops.amplified_tanh_backward(fine, x, 0.9, 5.0, 1.0, True),
+        lambda: ops.gradient_amplifier_backward(x, fine, 0.9, 5.0, False),
+    ):
+        with pytest.raises(RuntimeError, match="the memory of the input has been freed"):
+            call()
+
+
+def main() -> None:
+    faulthandler.enable()
+    warnings.simplefilter("ignore")
+    random.seed(0)
+    torch.manual_seed(0)
+    results = [some_call(name) for name in REFERENCES for _ in range(100)]
+    for level in _native.cpu_levels() if _native.CPU_LOADED else ():
+        with _native.forced_cpu_level(level):
+            names = [name for name in REFERENCES if name.startswith(NATIVE)]
+            results += [some_call(name) for name in names for _ in range(200)]
+            freed_memory_is_an_error()
+    print(len(results), sum(results))
+
+
+if __name__ == "__main__":
+    main()
