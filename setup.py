@@ -196,7 +196,9 @@ class Build(build):
 
     def run(self) -> None:
         """Objects are elsewhere (``build_temp``) and stay, so that only what changed is compiled."""
-        shutil.rmtree(self.build_lib, ignore_errors=True)
+        folder = Path(self.build_lib).resolve()
+        if folder.parent == Path(self.build_base).resolve() and folder.name.startswith("lib"):  # not one named by hand
+            shutil.rmtree(folder, ignore_errors=True)
         super().run()
 
 
