@@ -68,7 +68,8 @@ def describe(version: str, line: str) -> tuple[str, str]:
     info, libraries = said["info"], said["libraries"]
     cuda = f"CUDA library loaded, run on {said['devices'][-1]}" if info["cuda_native"] else info["cuda_reason"]
     gradients = "private shortcut" if said["shortcut"] else "public autograd"
-    text = f"torch {version}: ok, {info['torch']}, {info['cpu_level']}, {gradients}; {cuda}; {libraries['_ops_cpu.so']}"
+    text = f"torch {version}: ok, {info['torch']}, {info['cpu_level']}, {gradients}; {cuda}"
+    text += f"; _ops_cpu.so is {libraries['_ops_cpu.so']}"
     return text, json.dumps(libraries)
 
 
