@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Any, NoReturn, cast
 
 import torch
+from torch.autograd import forward_ad
 
 NAMESPACE = "rdh_ext"
 _LIBRARY = torch.library.Library(NAMESPACE, "DEF")
@@ -44,6 +45,7 @@ def _shortcut_exists() -> bool:
         "_C._len_torch_dispatch_stack",
         "_C._len_torch_function_stack",
         "_ops.OpOverload.redispatch",
+        "autograd.forward_ad._current_level",
     )
     try:
         attrgetter(*names)(torch)
@@ -63,16 +65,17 @@ def _nothing_else_listens() -> bool:
         or torch._C._len_torch_dispatch_stack()
         or torch._C._len_torch_function_stack()
         or torch._C._functorch.peek_interpreter_stack()
+        or forward_ad._current_level >= 0
     )
 
 
 def set_autograd(op: Any, backward: Callable[..., Any], *, setup_context: Callable[..., None]) -> Callable[..., Any]:
-    """Gives ``op`` its gradient formula, with the meaning of ``torch.library.register_autograd``.
+    """Gives ``op`` its gradient formula, ``backward(ctx, saved, *grads)`` with ``saved`` what ``setup_context`` saved.
 
     Written here because a call of a small op is nothing but overhead, and this takes more than half of it off: no
     bookkeeping for keyword-only or list arguments, which no op here has, and a backward that runs below autograd unless
     its own gradient is wanted (``create_graph=True``). It needs private names of PyTorch; where one is missing, the
-    public function does it.
+    public function, ``torch.library.register_autograd``, does it. Forward-mode derivatives are an error, not zero.
 
     Returns ``op`` for callers in Python: plain tensors, with nothing listening, skip the dispatcher's way from C++ back
     to the Python of this function. It takes all arguments, positionally, the first one a tensor; not for ops that
@@ -80,7 +83,11 @@ def set_autograd(op: Any, backward: Callable[..., Any], *, setup_context: Callab
     """
     name = op._name.split("::")[1].split(".")[0]
     if not SHORTCUT:
-        torch.library.register_autograd(f"{NAMESPACE}::{name}", backward, setup_context=setup_context, lib=_LIBRARY)
+
+        def of_context(ctx: Any, *grads: Any) -> Any:
+            return backward(ctx, ctx.saved_tensors, *grads)
+
+        torch.library.register_autograd(f"{NAMESPACE}::{name}", of_context, setup_context=setup_context, lib=_LIBRARY)
         return cast("Callable[..., Any]", op)
     defaults = tuple(argument.default_value for argument in op._schema.arguments)
     below_autograd = torch._C._AutoDispatchBelowAutograd
@@ -92,18 +99,27 @@ def set_autograd(op: Any, backward: Callable[..., Any], *, setup_context: Callab
         return output
 
     def differentiate(ctx: Any, *grads: Any) -> Any:
+        saved = ctx.saved_tensors  # above autograd: a checkpoint runs its part of the model again when asked for them
         if torch.is_grad_enabled():
-            return (None, *backward(ctx, *grads))
+            return (None, *backward(ctx, saved, *grads))
         with below_autograd():
-            return (None, *backward(ctx, *grads))
+            return (None, *backward(ctx, saved, *grads))
 
-    members = {"forward": staticmethod(forward), "backward": staticmethod(differentiate)}
+    def forward_mode(ctx: Any, *tangents: Any) -> NoReturn:
+        raise RuntimeError(f"{name}: forward-mode derivatives are not supported")
+
+    members = {
+        "forward": staticmethod(forward),
+        "backward": staticmethod(differentiate),
+        "jvp": staticmethod(forward_mode),
+    }
     function: Any = type(f"{name}_autograd", (torch.autograd.Function,), members)
 
     def from_dispatcher(keyset: Any, *inputs: Any) -> Any:
         inputs += defaults[len(inputs) :]  # the dispatcher has dropped what equals a default
         keyset = keyset & torch._C._after_autograd_keyset
-        if torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs):
+        wanted = torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs)
+        if wanted or forward_ad._current_level >= 0:
             return function.apply(keyset, *inputs)
         with below_autograd():
             return op.redispatch(keyset, *inputs)
@@ -129,7 +145,7 @@ def set_autocast(op: Any, dtype: torch.dtype) -> None:
 def forbid_double_backward(op: Any, function: str) -> None:
     """A second derivative through ``op`` (a backward op) is an error instead of a silent zero."""
 
-    def raise_error(ctx: Any, *grads: Any) -> NoReturn:
+    def raise_error(ctx: Any, *saved_and_grads: Any) -> NoReturn:
         raise RuntimeError(f"{function}: double backward (create_graph=True) is not supported")
 
     set_autograd(op, raise_error, setup_context=lambda ctx, inputs, output: None)

@@ -47,8 +47,8 @@ def _define_activation(name: str) -> Any:
         ctx.save_for_backward(x)
         ctx.count = counter is not None and counter.requires_grad
 
-    def differentiate(ctx: Any, grad: Tensor) -> _Grads:
-        (x,) = ctx.saved_tensors
+    def differentiate(ctx: Any, saved: tuple[Tensor, ...], grad: Tensor) -> _Grads:
+        (x,) = saved
         dx, counts = backward(grad, x, ctx.tau, ctx.alpha, ctx.beta, ctx.count)
         return dx, None, None, None, counts if ctx.count else None
 

@@ -47,8 +47,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
     ctx.need_grad = inputs[-1]
 
 
-def _backward(ctx: Any, grad_out: Tensor, *ignored: Any) -> tuple[Any, ...]:
-    grad, h = ctx.saved_tensors
+def _backward(ctx: Any, saved: tuple[Tensor, ...], grad_out: Tensor, *ignored: Any) -> tuple[Any, ...]:
+    grad, h = saved
     if not ctx.need_grad:
         raise RuntimeError(f"{_OP}: called with need_grad=False, there is no gradient to return")
     return _pairwise_loss_backward(grad_out, grad, h), *([None] * 11)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils.checkpoint import checkpoint
 
 from rdh_ext.ops import _library
 
@@ -33,8 +35,8 @@ def cube(request: pytest.FixtureRequest) -> Iterator[Any]:
         x, ctx.scale = inputs
         ctx.save_for_backward(x)
 
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return slope(grad, ctx.saved_tensors[0], ctx.scale), None
+    def backward(ctx: Any, saved: tuple[Tensor, ...], grad: Tensor) -> tuple[Tensor, None]:
+        return slope(grad, saved[0], ctx.scale), None
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_library, "SHORTCUT", request.param)
@@ -64,6 +66,35 @@ def test_double_backward_is_an_error(cube: Any) -> None:
     (slope,) = torch.autograd.grad(cube[0](x, 1.0).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="cube: double backward"):
         slope.sum().backward()
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpoint_that_ends_in_the_op(cube: Any, reentrant: bool) -> None:
+    """What was saved is asked for once, and where the forward pass that is run again then builds a graph."""
+    for function in cube:
+        x = torch.tensor([1.0, -2.0], requires_grad=True)
+        out = checkpoint(lambda t, f=function: f(t.square(), 1.0), x, use_reentrant=reentrant)
+        out.sum().backward()
+        torch.testing.assert_close(x.grad, 6 * x.detach() ** 5)
+
+
+def test_forward_mode_is_an_error(cube: Any) -> None:
+    function, op = cube
+    if function is op:
+        pytest.skip("the public function has no forward mode, and gives zeros")
+    x = torch.tensor([1.0, -2.0])
+    for call in cube:
+        for leaf in (x, x.clone().requires_grad_()):
+            with forward_ad.dual_level():
+                assert torch.equal(call(leaf, 1.0), x**3)
+                with pytest.raises(RuntimeError, match="cube_true: forward-mode derivatives are not supported"):
+                    call(forward_ad.make_dual(leaf, torch.ones(2)), 1.0)
+        for transform in (
+            torch.func.grad(lambda t, f=call: f(t, 1.0).sum()),
+            torch.func.jacfwd(lambda t, f=call: f(t, 1.0)),
+        ):
+            with pytest.raises(RuntimeError):
+                transform(x)
 
 
 def test_compiles(cube: Any) -> None:
