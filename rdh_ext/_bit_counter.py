@@ -11,7 +11,13 @@ from ._checks import fail_type, fail_value
 
 
 class BitCounts(NamedTuple):
-    """What a :class:`BitCounter` has seen: numbers of bits (elements of ``h``), summed over backward passes."""
+    """What a :class:`BitCounter` has seen: numbers of bits (elements of ``h``), summed over backward passes.
+
+    Example:
+        >>> counts = rdh_ext.nn.BitCounts(dead=3, saturated=40, total=128)
+        >>> counts.dead_fraction, counts.saturated_fraction
+        (0.0234375, 0.3125)
+    """
 
     dead: int
     """Bits that Eq. 3 amplifies: saturated, and pushed outward by the loss wanting them on the other side."""

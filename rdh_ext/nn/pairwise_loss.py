@@ -11,7 +11,15 @@ from ..ops.pairwise_loss import pairwise_loss_with_parts
 
 
 class LossParts(NamedTuple):
-    """The two terms of a loss, detached scalars on the device of ``h``; the quantization before its factor eta."""
+    """The two terms of a loss, detached scalars on the device of ``h``; the quantization before its factor eta.
+
+    Example:
+        >>> criterion = rdh_ext.nn.PairwiseLoss(quantization="l2")
+        >>> loss = criterion(torch.tensor([[0.5, -1.0]]), torch.tensor([0]))
+        >>> similarity, quantization = criterion.last
+        >>> quantization
+        tensor(0.1250)
+    """
 
     similarity: Tensor
     quantization: Tensor

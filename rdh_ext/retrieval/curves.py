@@ -31,6 +31,12 @@ class PRCurve:
         precision: float64 ``[M]``, mean over queries.
         recall: float64 ``[M]``, mean over queries; the levels themselves with "recall".
         queries: int64 ``[M]``, over how many queries the precision is a mean.
+
+    Example:
+        >>> histogram = torch.tensor([[[1, 1], [2, 1], [0, 0]]])  # all and relevant items at distance 0, 1 and 2
+        >>> curve = rdh_ext.retrieval.evaluate_histogram(histogram).pr_curve("radius")
+        >>> [round(value, 2) for value in curve.precision.tolist()], curve.recall.tolist()
+        ([1.0, 0.67, 0.67], [0.5, 1.0, 1.0])
     """
 
     by: str

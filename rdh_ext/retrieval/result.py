@@ -35,6 +35,17 @@ class EvaluationResult:
         histogram: int64 ``[Q, K + 1, 2]``, items and relevant items per distance.
         queries, gallery, bits: Q, G and K.
         topk, ties, denominator, empty: as asked for.
+
+    Example:
+        >>> histogram = torch.tensor([[[1, 1], [2, 1], [0, 0]]])  # all and relevant items at distance 0, 1 and 2
+        >>> result = rdh_ext.retrieval.evaluate_histogram(histogram)
+        >>> print(result)
+        mAP      0.9167  ties expected, denominator found
+        P@H<=2   0.6667  empty balls score 0
+        queries       1  0 find nothing relevant: they score 0
+        gallery       3  codes of 2 bits
+        >>> result.precision_at(1), result.recall_at(1)
+        (1.0, 0.5)
     """
 
     ap: Tensor

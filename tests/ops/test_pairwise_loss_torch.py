@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import doctest
-import inspect
-import io
 
 import pytest
 import torch
@@ -260,12 +257,3 @@ class TestModule:
         expected = run(case)
         assert torch.equal(case.h.grad, expected.grad)
         assert torch.equal(torch.stack(module.last), torch.stack((expected.similarity, expected.quantization)))
-
-
-@pytest.mark.parametrize("subject", [rdh_ext.pairwise_loss, PairwiseLoss], ids=lambda s: s.__name__)
-def test_docstring_example(subject: object) -> None:
-    names = {"torch": torch, "rdh_ext": rdh_ext}
-    example = doctest.DocTestParser().get_doctest(inspect.getdoc(subject), names, subject.__name__, None, 0)
-    output = io.StringIO()
-    assert example.examples
-    assert doctest.DocTestRunner().run(example, out=output.write).failed == 0, output.getvalue()

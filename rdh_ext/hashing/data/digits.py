@@ -34,6 +34,12 @@ def load_digits(
         MissingExtra: scikit-learn is not installed.
         ValueError: a class has too few images.
 
+    Example:
+        >>> from rdh_ext.hashing.data import load_digits
+        >>> data = load_digits(seed=0)
+        >>> len(data.query), len(data.train), len(data.gallery)
+        (300, 500, 1497)
+
     Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
     """
     datasets = require("sklearn.datasets", package="scikit-learn")

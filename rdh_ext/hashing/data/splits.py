@@ -10,7 +10,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Split:
-    """Positions in a data set, int64. Queries are disjoint from the gallery, training images are inside it."""
+    """Positions in a data set, int64. Queries are disjoint from the gallery, training images are inside it.
+
+    Example:
+        >>> from rdh_ext.hashing.data import Split
+        >>> Split(query=torch.tensor([3]), train=torch.tensor([0]), gallery=torch.tensor([0, 1, 2])).gallery
+        tensor([0, 1, 2])
+    """
 
     query: Tensor
     train: Tensor
@@ -19,7 +25,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Part:
-    """Images of one role with their labels."""
+    """Images of one role with their labels.
+
+    Example:
+        >>> from rdh_ext.hashing.data import Part
+        >>> part = Part(torch.zeros(2, 1, 8, 8), torch.tensor([7, 1]), indices=torch.tensor([30, 12]))
+        >>> len(part)
+        2
+    """
 
     images: Tensor
     """``[n, channels, height, width]``, float32."""
@@ -38,7 +51,14 @@ class Part:
 
 @dataclass(frozen=True)
 class RetrievalData:
-    """A data set ready for training and evaluation."""
+    """A data set ready for training and evaluation.
+
+    Example:
+        >>> from rdh_ext.hashing.data import Part, RetrievalData
+        >>> part = Part(torch.zeros(2, 1, 8, 8), torch.tensor([7, 1]), indices=torch.tensor([30, 12]))
+        >>> RetrievalData("two", "two black images", classes=10, query=part, train=part, gallery=part).classes
+        10
+    """
 
     name: str
     description: str
@@ -62,6 +82,12 @@ def split_per_class(labels: Tensor, query_per_class: int, train_per_class: int, 
 
     Raises:
         ValueError: a class has too few images; the message names it.
+
+    Example:
+        >>> from rdh_ext.hashing.data import split_per_class
+        >>> split = split_per_class(torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), 1, 2, seed=0)
+        >>> len(split.query), len(split.train), len(split.gallery)
+        (2, 4, 6)
     """
     generator = torch.Generator().manual_seed(seed)
     query, train, gallery = [], [], []

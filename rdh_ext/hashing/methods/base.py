@@ -12,7 +12,14 @@ from ...nn import AmplifiedTanh, BitCounter, PairwiseLoss
 
 
 class LossParts(NamedTuple):
-    """The loss of one batch, and the two terms it is made of, detached (quantization before its weight eta)."""
+    """The loss of one batch, and the two terms it is made of, detached (quantization before its weight eta).
+
+    Example:
+        >>> from rdh_ext.hashing.methods import HashNet
+        >>> parts = HashNet(bits=8).loss(torch.tanh(torch.randn(4, 8)), torch.tensor([0, 0, 1, 1]))
+        >>> bool(parts.total == parts.similarity), float(parts.quantization)  # HashNet has no quantization term
+        (True, 0.0)
+    """
 
     total: Tensor
     similarity: Tensor
@@ -42,6 +49,14 @@ class HashingMethod(nn.Module):
         rdh: with the gradient amplifier and the error-aware quantization loss, or the method as published.
         tau: threshold of the amplifier and of the counts.
         eta: weight of the quantization term.
+
+    Example:
+        >>> from rdh_ext.hashing.methods import HashingMethod
+        >>> class Plain(HashingMethod):
+        ...     title = "Plain"
+        >>> method = Plain(bits=8, rdh=True)
+        >>> method.label, method.activation
+        ('Plain + RDH', AmplifiedTanh(tau=0.99))
     """
 
     title: ClassVar[str]

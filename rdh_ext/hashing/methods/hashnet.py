@@ -11,6 +11,12 @@ class HashNet(HashingMethod):
     A similar pair weighs |S| / |S1| and a dissimilar one |S| / |S0|, so both kinds have the same say however many
     classes there are. There is no quantization term; RDH adds the error-aware one. The published continuation (a
     steepness of tanh that grows with time) is left out, as the RDH authors do: beta is 1 throughout.
+
+    Example:
+        >>> from rdh_ext.hashing.methods import HashNet
+        >>> method = HashNet(bits=32, rdh=True)
+        >>> method.loss(method(torch.randn(4, 32)), torch.tensor([0, 0, 1, 1])).total.shape
+        torch.Size([])
     """
 
     title = "HashNet"
