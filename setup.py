@@ -19,6 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,8 @@ class BuildExtension(cpp_extension.BuildExtension):  # type: ignore[misc,name-de
 
 if __name__ == "__main__":
     check_torch()
+    # where an environment is used without being activated, its ninja is beside its Python and not on PATH
+    os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), sysconfig.get_path("scripts")))
     found = find_toolkit()
     BuildExtension.cuda_missing = found if isinstance(found, str) else ""
     setup(ext_modules=extensions(found), cmdclass={"build": Build, "build_ext": BuildExtension}, zip_safe=False)
