@@ -10,7 +10,7 @@ In a fresh environment with one torch, from a copy of the sources that has seen 
 - with nvcc the CUDA library is built, whatever torch there is, and loaded where torch has CUDA;
 - the sdist installs with build isolation, hence built by another torch than it runs on, and without nvcc, which
   build_info() tells.
-One line per step; exit status 1 at the first that fails. About five minutes on two cores and 15 GB of temporary disk,
+One line per step; exit status 1 at the first that fails. About six minutes on two cores and 15 GB of temporary disk,
 most of it for the newest torch, which pip fetches to build with.
 """
 
