@@ -28,7 +28,7 @@ ALLOWED = {
     "kernels": rf"{STANDARD}|common/.+|kernels/[^/]+\.h",
     "kernels/cpu": rf"{STANDARD}|common/.+|kernels/[^/]+\.h|kernels/cpu/.+",
     "kernels/cuda": rf"{STANDARD}|common/.+|kernels/[^/]+\.h|kernels/cuda/.+|{CUDA_RUNTIME}|cub/.+",
-    "bindings": rf"{STANDARD}|common/.+|kernels/[^/]+\.h|{STABLE_ABI}",
+    "bindings": rf"{STANDARD}|common/.+|kernels/[^/]+\.h|{STABLE_ABI}|bindings/[^/]+\.h",
     "bindings/cpu": rf"{STANDARD}|common/.+|kernels/[^/]+\.h|{STABLE_ABI}|bindings/.+",
     "bindings/cuda": rf"{STANDARD}|common/.+|kernels/[^/]+\.h|{STABLE_ABI}|bindings/.+|{CUDA_RUNTIME}",
 }
