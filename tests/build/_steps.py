@@ -51,16 +51,22 @@ def clean_environment(workdir: Path) -> dict[str, str]:
 def run(
     command: list[str | Path], environment: Mapping[str, str], folder: Path, *, expect_failure: bool = False
 ) -> str:
-    """Everything that the command printed; the tail of it in a Failure if it ended another way than expected."""
+    """Everything that the command printed; what a Failure tells of it if it ended another way than expected."""
     words = [str(word) for word in command]
     done = subprocess.run(
         words, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     if (done.returncode != 0) != expect_failure:
-        tail = "\n".join("    " + line for line in done.stdout.splitlines()[-40:])
         wish = "a failure was expected" if expect_failure else f"exit status {done.returncode}"
-        raise Failure(f"{wish}: {' '.join(words)}\n{tail}")
+        raise Failure(f"{wish}: {' '.join(words)}\n{_essence(done.stdout)}")
     return done.stdout
+
+
+def _essence(output: str) -> str:
+    """The first complaints of a compiler, which stand far above the traceback of what called it, and the tail."""
+    lines = output.splitlines()
+    complaints = [line for line in lines[:-40] if "error:" in line][:10]
+    return "\n".join("    " + line for line in complaints + lines[-40:])
 
 
 def make_venv(python: str, folder: Path, packages: list[str], environment: Mapping[str, str]) -> Path:
