@@ -51,8 +51,8 @@ format: $(VENV)/.with-lint  ## let the tools format everything
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(FORMATTED)
 
-bench: $(VENV)/.with-test  ## measure the amplifier against its peers
-	$(BIN)/python benchmarks/gradient_amplifier.py
+bench: $(VENV)/.with-test  ## measure the amplifier against its peers on this machine, into build/
+	$(BIN)/python benchmarks/gradient_amplifier.py --out build/gradient_amplifier_cpu.csv
 
 clean:  ## remove everything that was made here
 	rm -rf $(VENV) build dist *.egg-info rdh_ext/*.so rdh-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Deep hashing for PyTorch: fused RDH ops, exact Hamming evaluation, honest benchmarks."""
+"""Deep hashing for PyTorch: the gradient amplifier and losses of RDH, exact Hamming evaluation."""
 
 from . import nn, retrieval
 from ._build_info import build_info

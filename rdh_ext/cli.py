@@ -1,8 +1,7 @@
 """The command line ``rdh``: parsing, and one clear line for every error.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Errors are one line on standard error that names the
-    thing and
-the way out; ``--debug`` shows the traceback instead. Commands import what they need when they run.
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Errors are one line on standard error that
+names the thing and the way out; ``--debug`` shows the traceback instead. Commands import what they need when they run.
 """
 
 from __future__ import annotations
@@ -118,7 +117,7 @@ def _make_parser() -> _Parser:
     parser = _Parser(
         prog="rdh",
         parents=[common],
-        description="Deep hashing rescued from dead bits: fused operators for PyTorch, exact Hamming evaluation.",
+        description="Deep hashing rescued from dead bits: operators for PyTorch, exact Hamming evaluation.",
         epilog="""\
 start here:
   rdh demo               train and compare on real images, in about a minute

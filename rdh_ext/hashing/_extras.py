@@ -13,8 +13,8 @@ class MissingExtra(ImportError):
 def require(module: str, *, package: str | None = None, extra: str = "demo") -> ModuleType:
     """Imports ``module``, or raises :class:`MissingExtra` naming the package and the extra of this one that brings it.
 
-    Only the absence of the package itself is translated: an installed package that fails while importing raises its own
-        error.
+    Only the absence of the package itself is translated: an installed package that fails while importing raises its
+    own error.
     """
     root = module.split(".", 1)[0]
     try:

@@ -26,7 +26,7 @@ from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 from .. import pack_codes
 from .data.splits import Part
 from .history import EpochRecord, Schedule, StepRecord, epochs_of
-from .methods.base import HashingMethod, LossParts
+from .methods.base import HashingMethod, MethodLoss
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class HashingModule(lightning.LightningModule):
         super().__init__()
         self.backbone, self.method, self.schedule = backbone, method, schedule
         self.records: list[StepRecord] = []
-        self._parts: LossParts | None = None
+        self._parts: MethodLoss | None = None
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch of images and labels."""
         images, labels = batch
         parts = self.method.loss(self.method(self.backbone(images)), labels)
-        self._parts = LossParts(*(part.detach() for part in parts))
+        self._parts = MethodLoss(*(part.detach() for part in parts))
         return parts.total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

@@ -9,10 +9,9 @@ from .pairwise_loss import pairwise_loss
 from .unpack_codes import unpack_codes
 
 # after the schemas: the native libraries add their kernels to them
-from .. import _native  # isort: skip
+from .. import _native as _native  # isort: skip
 
 __all__ = [
-    "_native",
     "amplified_sigmoid",
     "amplified_tanh",
     "gradient_amplifier",

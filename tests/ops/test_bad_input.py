@@ -138,7 +138,6 @@ BAD_TENSORS: dict[str, tuple[torch.dtype, ...]] = {
     "matrix": (torch.complex64,),
     "histogram": (torch.float32, torch.int32, torch.uint8),
 }
-PACKED = {"codes", "q", "histogram"}
 HUGE = 10**400
 BAD_OPTIONS: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
     # kind: (TypeError, ValueError)

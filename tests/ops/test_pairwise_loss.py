@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import pairwise_loss as oracle
 from pairwise_cases import KINDS, Case, assert_equals_oracle, make_case, on_every_backend, run
-from torch import Tensor
 
 import rdh_ext
 from rdh_ext.ops.pairwise_loss import PAIR_WEIGHTS, QUANTIZATIONS, REDUCTIONS
@@ -110,10 +109,6 @@ def test_both_roles_select_the_same_sum() -> None:
     squares = (case.h - case.h.sign()).square()
     assert selected.any()
     torch.testing.assert_close((selected * squares[:, None, :]).sum(), (selected * squares[None, :, :]).sum())
-
-
-def _loss_of_h(h: Tensor, arguments: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
-    return rdh_ext.pairwise_loss(h, *arguments, **options)
 
 
 @pytest.mark.parametrize("columns", [None, 4])

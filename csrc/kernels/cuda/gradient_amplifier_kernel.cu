@@ -1,11 +1,14 @@
 // Computes:  as cpu/gradient_amplifier_kernel.cpp: tanh or sigmoid, dL/dx with Eq. 3, or Eq. 3 alone; optional bit
-// counts. Algorithm: SaturatingFormula of gradient_amplifier.h in float (double for double), one element at a time,
-// grid-stride. Memory:    forward 2 n, backward 3 n bytes-per-element; 16-byte loads where the pointers allow, else
-// element by element. Tiling:    256 threads, 16 bytes per thread and step; a grid that fills the device and strides.
+//            counts.
+// Algorithm: SaturatingFormula of gradient_amplifier.h in float (double for double), one element at a time.
+// Memory:    forward 2 n, backward 3 n bytes-per-element; 16-byte loads where the pointers allow, else element by
+//            element.
+// Tiling:    256 threads, 16 bytes per thread and step; a grid that fills the device and strides.
 // Numerics:  fused multiply-adds as written, no fast math. Counts: exact integers, one warp reduction and three double
 //            atomics per block; sums of integers below 2^53 are the same in every order, so the result is
 //            deterministic.
 // Limits:    n up to 2^63; no shared memory.
+// References: the paper's Eq. 3.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>

@@ -44,10 +44,6 @@ class Part:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device) -> Part:
-        """The same part on ``device``."""
-        return Part(self.images.to(device), self.labels.to(device), self.indices.to(device))
-
 
 @dataclass(frozen=True)
 class RetrievalData:

@@ -11,7 +11,7 @@ from ... import gradient_amplifier
 from ...nn import AmplifiedTanh, BitCounter, PairwiseLoss
 
 
-class LossParts(NamedTuple):
+class MethodLoss(NamedTuple):
     """The loss of one batch, and the two terms it is made of, detached (quantization before its weight eta).
 
     Example:
@@ -94,7 +94,7 @@ class HashingMethod(nn.Module):
         h: Tensor = self.activation(logits)
         return h
 
-    def loss(self, h: Tensor, labels: Tensor) -> LossParts:
+    def loss(self, h: Tensor, labels: Tensor) -> MethodLoss:
         """The loss over all pairs of the batch; labels ``[B]`` or ``[B, C]``."""
         total = self.pairwise(h, labels)
-        return LossParts(total, self.pairwise.last.similarity, self.pairwise.last.quantization)
+        return MethodLoss(total, self.pairwise.last.similarity, self.pairwise.last.quantization)

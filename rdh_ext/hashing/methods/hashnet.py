@@ -1,4 +1,4 @@
-"""HashNet (Cao et al., ICCV 2017), as the RDH paper uses it."""
+"""HashNet (Cao et al., ICCV 2017), without its continuation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class HashNet(HashingMethod):
 
     A similar pair weighs |S| / |S1| and a dissimilar one |S| / |S0|, so both kinds have the same say however many
     classes there are. There is no quantization term; RDH adds the error-aware one. The published continuation (a
-    steepness of tanh that grows with time) is left out, as the RDH authors do: beta is 1 throughout.
+    steepness of tanh that grows with time) is left out, as the first author of RDH does in public code: beta is 1.
 
     Example:
         >>> from rdh_ext.hashing.methods import HashNet

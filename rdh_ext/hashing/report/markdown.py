@@ -92,7 +92,7 @@ def _what_was_run(result: DemoResult) -> str:
 - Network: two convolutions and two fully connected layers, {s["bits"]} linear outputs; the same initial weights
   and the same batches in both runs.
 - HashNet: pairwise likelihood with `theta = (10 / K) <h_i, h_j>`, balanced pair weights, no quantization term,
-  `torch.tanh`.
+  `torch.tanh`; the continuation of the published HashNet, a tanh that grows steeper, is left out.
 - HashNet + RDH: the same with `rdh_ext.amplified_tanh` (tau {s["tau"]:g}) in the place of tanh, and with the
   error-aware quantization loss, eta {s["eta"]:g}. Nothing else differs.
 - SGD: learning rate {schedule.lr:g} falling to 0 along a cosine, momentum {schedule.momentum:g}, weight decay
