@@ -16,7 +16,7 @@ from rdh_ext.ops._library import NAMESPACE, REFERENCES
 BACKENDS = ("reference", "scalar", "avx2", "avx512", "cuda")
 
 
-def _missing(backend: str) -> str | None:
+def missing(backend: str) -> str | None:
     """Why ``backend`` cannot run here, or None."""
     if backend == "reference":
         return None
@@ -43,10 +43,10 @@ def use_backend(backend: str) -> Iterator[str]:
             yield "cpu"
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.cuda if name == "cuda" else ()) for name in BACKENDS])
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """The device string to put tensors on, once for every backend that can run here."""
-    reason = _missing(request.param)
+    reason = missing(request.param)
     if reason:
         pytest.skip(f"{request.param}: {reason}")
     with use_backend(request.param) as device:
