@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,8 +201,20 @@ def test_transforms_are_errors_and_not_silent(function: Any) -> None:
         torch.func.grad(lambda v: function(v).sum())(x)
     with pytest.raises(RuntimeError):
         torch.func.jvp(function, (x,), (x,))
-    with forward_ad.dual_level(), pytest.raises((RuntimeError, NotImplementedError)):
+    with forward_ad.dual_level(), pytest.raises(RuntimeError):
         function(forward_ad.make_dual(x, x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("module", [AmplifiedTanh(), AmplifiedSigmoid()], ids=lambda module: type(module).__name__)
+def test_a_trace_holds_the_op_and_can_be_saved(module: torch.nn.Module) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), module)
+    x = torch.randn(2, 3)
+    traced = torch.jit.trace(model, x)
+    file = io.BytesIO()
+    torch.jit.save(traced, file)
+    file.seek(0)
+    assert torch.equal(torch.jit.load(file)(x + 1), model(x + 1))
 
 
 def test_double_backward_of_modules_is_a_clear_error() -> None:

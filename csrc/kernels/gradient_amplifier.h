@@ -144,7 +144,7 @@ void gradient_amplifier_forward(Activation activation, Element element, const vo
 void gradient_amplifier_backward(Activation activation, Element element, const void* grad, const void* x, void* dx,
                                  int64_t n, const AmplifierParams& params, BitCounts* counts, bool stream);
 
-// Bytes read and written per element of `element_bytes`: the traffic formula that benchmarks divide by.
+// Bytes read and written per element of `element_bytes`: together the five passes that benchmarks compare with.
 constexpr int64_t gradient_amplifier_forward_bytes(int64_t element_bytes) { return 2 * element_bytes; }
 constexpr int64_t gradient_amplifier_backward_bytes(int64_t element_bytes) { return 3 * element_bytes; }
 

@@ -42,6 +42,7 @@ def _shortcut_exists() -> bool:
         "_C._after_autograd_keyset",
         "_C._any_requires_grad",
         "_C._functorch.peek_interpreter_stack",
+        "_C._get_tracing_state",
         "_C._len_torch_dispatch_stack",
         "_C._len_torch_function_stack",
         "_ops.OpOverload.redispatch",
@@ -65,6 +66,7 @@ def _nothing_else_listens() -> bool:
         or torch._C._len_torch_dispatch_stack()
         or torch._C._len_torch_function_stack()
         or torch._C._functorch.peek_interpreter_stack()
+        or torch._C._get_tracing_state() is not None
         or forward_ad._current_level >= 0
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +21,17 @@ _START = time.monotonic()
 
 class Failure(Exception):
     """A step that did not do what it should; the text is what a person gets to see."""
+
+
+def parser_for(doc: str | None) -> argparse.ArgumentParser:
+    """A command line that explains itself with the docstring of its file, and the options that all of them have."""
+    summary, details = (doc or "").split("\n\n", 1)
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--python", default=sys.executable, help="the Python to use; default the one that runs this")
+    parser.add_argument("--workdir", type=Path, help="where to put environments; default a temporary folder")
+    return parser
 
 
 def say(text: str) -> None:

@@ -20,25 +20,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _steps import BUILD_NEEDS, Failure, clean_environment, copy_sources, make_venv, run, say, smoke
+from _steps import BUILD_NEEDS, Failure, clean_environment, copy_sources, make_venv, parser_for, run, say, smoke
 
 DEFAULT = ("2.13.0", "2.15.0")
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    summary, details = (__doc__ or "").split("\n\n", 1)
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for(__doc__)
     parser.add_argument(
         "--torch",
         action="append",
         metavar="VERSION",
         help=f"a torch to run on, two or more times; default {' and '.join(DEFAULT)}",
     )
-    parser.add_argument("--python", default=sys.executable, help="the Python to use; default the one that runs this")
-    parser.add_argument("--workdir", type=Path, help="where to put environments; default a temporary folder")
     arguments = parser.parse_args()
     arguments.torch = sorted(set(arguments.torch or DEFAULT), key=number)
     if len(arguments.torch) < 2:

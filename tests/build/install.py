@@ -36,6 +36,7 @@ from _steps import (
     clean_environment,
     copy_sources,
     make_venv,
+    parser_for,
     run,
     say,
     smoke,
@@ -74,18 +75,13 @@ class Place:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    summary, details = (__doc__ or "").split("\n\n", 1)
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for(__doc__)
     parser.add_argument(
         "--torch",
         default=DEFAULT,
         metavar="VERSION",
         help=f"the torch to run on, not the newest, better without CUDA; default {DEFAULT}",
     )
-    parser.add_argument("--python", default=sys.executable, help="the Python to use; default the one that runs this")
-    parser.add_argument("--workdir", type=Path, help="where to put environments; default a temporary folder")
     return parser.parse_args()
 
 

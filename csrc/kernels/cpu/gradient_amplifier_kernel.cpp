@@ -13,7 +13,7 @@
 //            results do not depend on threads or alignment. Scalar: gradient_amplifier.h in double. NaN propagates;
 //            subnormals are kept.
 // Limits:    beyond 252 binary orders (float; 2044 for double) below slope the derivative is held at 2^-252 (2^-2044).
-//            Bound by the vector ports, not by memory, while the tensors fit a cache: 18 operations per vector forward,
+//            Bound by the vector ports, not by memory, while the tensors fit a cache: 19 operations per vector forward,
 //            26 backward.
 // References: the paper's Eq. 3; S. Gal, An accurate elementary mathematical library (1991), for the tables' centers.
 
