@@ -14,6 +14,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include "common/cuda_kernel.h"
 #include "kernels/gradient_amplifier.h"
 
 namespace rdh::cuda {
@@ -51,11 +52,11 @@ struct alignas(sizeof(T) * N) Pack {
   T v[N];
 };
 
-template <class T, bool IsTanh, int N>
-__global__ void __launch_bounds__(256) forward_kernel(const T* __restrict__ x, T* __restrict__ h, int64_t n,
-                                                      SaturatingFormula<typename Storage<T>::Real> f) {
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+template <class T, bool IsTanh, int N, int Threads>
+__global__ void __launch_bounds__(Threads) forward_kernel(const T* __restrict__ x, T* __restrict__ h, int64_t n,
+                                                          SaturatingFormula<typename Storage<T>::Real> f) {
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * Threads;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * Threads + threadIdx.x;
   for (int64_t i = first; i < n / N; i += stride) {
     const Pack<T, N> in = reinterpret_cast<const Pack<T, N>*>(x)[i];
     Pack<T, N> out;
@@ -90,12 +91,12 @@ __device__ __forceinline__ void add_over_warp(int64_t value, double* sum) {
   if (threadIdx.x % 32 == 0 && v != 0) atomicAdd(sum, static_cast<double>(v));
 }
 
-template <class T, bool IsIdentity, bool Count, int N>
-__global__ void __launch_bounds__(256)
+template <class T, bool IsIdentity, bool Count, int N, int Threads>
+__global__ void __launch_bounds__(Threads)
     backward_kernel(const T* __restrict__ grad, const T* __restrict__ x, T* __restrict__ dx, int64_t n,
                     SaturatingFormula<typename Storage<T>::Real> f, typename Storage<T>::Real alpha, double* counts) {
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * Threads;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * Threads + threadIdx.x;
   int64_t dead = 0, saturated = 0;
   for (int64_t i = first; i < n / N; i += stride) {
     const Pack<T, N> g = reinterpret_cast<const Pack<T, N>*>(grad)[i], v = reinterpret_cast<const Pack<T, N>*>(x)[i];
@@ -129,9 +130,9 @@ template <class T, int N>
 void forward_as(bool is_tanh, const T* x, T* h, int64_t n, const AmplifierParams& p, cudaStream_t stream) {
   const auto f = saturating_formula<typename Storage<T>::Real>(p);
   if (is_tanh) {
-    forward_kernel<T, true, N><<<blocks_for(n / N + N), threads, 0, stream>>>(x, h, n, f);
+    LAUNCH((forward_kernel<T, true, N, threads>), blocks_for(n / N + N), threads, 0, stream, x, h, n, f);
   } else {
-    forward_kernel<T, false, N><<<blocks_for(n / N + N), threads, 0, stream>>>(x, h, n, f);
+    LAUNCH((forward_kernel<T, false, N, threads>), blocks_for(n / N + N), threads, 0, stream, x, h, n, f);
   }
 }
 
@@ -143,9 +144,11 @@ void backward_as(const T* grad, const T* x, T* dx, int64_t n, const AmplifierPar
   const Real alpha = static_cast<Real>(p.alpha);
   const unsigned blocks = blocks_for(n / N + N);
   if (counts != nullptr) {
-    backward_kernel<T, IsIdentity, true, N><<<blocks, threads, 0, stream>>>(grad, x, dx, n, f, alpha, counts);
+    LAUNCH((backward_kernel<T, IsIdentity, true, N, threads>), blocks, threads, 0, stream, grad, x, dx, n, f, alpha,
+           counts);
   } else {
-    backward_kernel<T, IsIdentity, false, N><<<blocks, threads, 0, stream>>>(grad, x, dx, n, f, alpha, counts);
+    LAUNCH((backward_kernel<T, IsIdentity, false, N, threads>), blocks, threads, 0, stream, grad, x, dx, n, f, alpha,
+           counts);
   }
 }
 
