@@ -9,6 +9,7 @@ Environment:
   CUDA_HOME               where to look for the toolkit first
   TORCH_CUDA_ARCH_LIST    architectures, default below
   MAX_JOBS                parallel compilations
+  RDH_EXT_STRICT=0|1      1: a warning about our own C++ and CUDA code, or a kernel that spills, is an error
 """
 
 from __future__ import annotations
@@ -110,6 +111,17 @@ CXX_FLAGS = [
     "-Wall",
     "-Wextra",
 ]
+NVCC_FLAGS = [
+    "-O3",
+    "-std=c++20",
+    "--expt-relaxed-constexpr",
+    "--fmad=false",
+    "-Xcompiler=-fvisibility=hidden,-Wall,-Wextra",
+    TARGET_MACRO,
+]
+# what RDH_EXT_STRICT=1 adds; off by default, because a compiler that is newer than this file knows more warnings
+STRICT_CXX_FLAGS = ["-Werror"]
+STRICT_NVCC_FLAGS = ["-Werror=all-warnings", "-Xcompiler=-Werror", "-Xptxas=--warn-on-spills,-Werror"]
 # distributions link with --as-needed, which drops -ltorch; it is what brings libtorch_cuda's symbols into scope
 LINK_FLAGS = ["-Wl,--exclude-libs,ALL", "-s", "-Wl,--push-state,--no-as-needed", "-ltorch", "-Wl,--pop-state"]
 
@@ -119,14 +131,34 @@ def sources(*patterns: str) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
 
 
-def ops_extension(name: str, files: list[str], nvcc: list[str], **options: Any) -> Extension:
+def strictness() -> bool:
+    """Whether RDH_EXT_STRICT asks for errors instead of warnings."""
+    wish = os.environ.get("RDH_EXT_STRICT", "0")
+    if wish not in ("0", "1"):
+        sys.exit(f"rdh_ext: RDH_EXT_STRICT must be 0 or 1, got {wish!r}")
+    return wish == "1"
+
+
+def make_strict(extension: Extension) -> Extension:
+    """Warnings about our sources as errors. Headers of others count as the system's: they may warn, unheard."""
+    if not strictness():
+        return extension
+    # not /usr/include, where a toolkit may be: named here it would come too early for #include_next
+    foreign = [path for path in extension.include_dirs if path not in (str(ROOT / "csrc"), "/usr/include")]
+    system = [word for path in foreign for word in ("-isystem", path)]
+    for compiler, flags in (("cxx", STRICT_CXX_FLAGS), ("nvcc", STRICT_NVCC_FLAGS)):
+        extension.extra_compile_args[compiler] = [*extension.extra_compile_args.get(compiler, []), *system, *flags]
+    return extension
+
+
+def ops_extension(name: str, files: list[str], **options: Any) -> Extension:
     """A stable-ABI op library. CppExtension also for CUDA: CUDAExtension refuses to build with a CPU-only torch."""
     return cpp_extension.CppExtension(
         name,
         files,
         py_limited_api=True,  # which only means: do not link libtorch_python
         include_dirs=[str(ROOT / "csrc")],
-        extra_compile_args={"cxx": [*CXX_FLAGS, TARGET_MACRO], "nvcc": nvcc},
+        extra_compile_args={"cxx": [*CXX_FLAGS, TARGET_MACRO], "nvcc": [*NVCC_FLAGS]},
         extra_link_args=LINK_FLAGS,
         **options,
     )
@@ -140,18 +172,9 @@ def cuda_extension(home: Path) -> Extension:
     # a stable-ABI library may be built by another CUDA major than torch's own
     cpp_extension._check_cuda_version = lambda *args, **kwargs: None
     libraries = [str(home / lib) for lib in ("lib64", "lib", "targets/x86_64-linux/lib") if (home / lib).is_dir()]
-    nvcc = [
-        "-O3",
-        "-std=c++20",
-        "--expt-relaxed-constexpr",
-        "--fmad=false",
-        "-Xcompiler=-fvisibility=hidden,-Wall,-Wextra",
-        TARGET_MACRO,
-    ]
     extension = ops_extension(
         "rdh_ext._ops_cuda",
         sources("csrc/bindings/cuda/*.cpp", "csrc/kernels/cuda/*.cu"),
-        nvcc,
         library_dirs=libraries,
         libraries=["cudart_static", "rt", "dl", "pthread"],
     )
@@ -174,7 +197,7 @@ def build_facts(toolkit: tuple[Path, str] | str) -> dict[str, str]:
 def extensions(toolkit: tuple[Path, str] | str) -> list[Extension]:
     """Everything to compile on this machine."""
     cpu = sources("csrc/bindings/cpu/*.cpp", "csrc/kernels/cpu/*.cpp", "csrc/common/*.cpp")
-    compiled = [ops_extension("rdh_ext._ops_cpu", cpu, [])]
+    compiled = [ops_extension("rdh_ext._ops_cpu", cpu)]
     if not isinstance(toolkit, str):
         compiled.append(cuda_extension(toolkit[0]))
     facts = json.dumps(json.dumps(build_facts(toolkit)))  # a JSON text as a C string literal
@@ -189,7 +212,7 @@ def extensions(toolkit: tuple[Path, str] | str) -> list[Extension]:
             extra_link_args=["-s", "-ldl"],
         )
     )
-    return compiled
+    return [make_strict(extension) for extension in compiled]
 
 
 class Build(build):
