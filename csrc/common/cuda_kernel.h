@@ -24,7 +24,7 @@
       ::simt::shared_array(&name##_shared_key, sizeof(name##_shared_type), alignof(name##_shared_type)))
 #define DYN_SMEM(type, name) type* const name = static_cast<type*>(::simt::dynamic_shared())
 #define LAUNCH(kernel, grid, block, smem, stream, ...) \
-  ::simt::launch<kernel>(#kernel, (grid), (block), (smem), (stream), ::simt::Site::current(), __VA_ARGS__)
+  ::simt::launch<kernel>((grid), (block), (smem), (stream), ::simt::Site::current() __VA_OPT__(, ) __VA_ARGS__)
 
 #else
 #error "kernels are compiled by nvcc, or by g++ with -include simt.h (tests/simt)"
