@@ -46,7 +46,8 @@ FAULT(uninitialised_shared, o2, "not reversed") { expect_reversed<reverse_unwrit
 FAULT(uninitialised_shared_of_a_later_block, o2, "not reversed") { expect_reversed<reverse_unwritten>(3); }
 
 __global__ void reverse_past_shared(const float* x, float* out) {
-  SHARED(float, tile, [64]);
+  SHARED(float, array, [64]);
+  float* const tile = array;
   tile[threadIdx.x] = x[blockIdx.x * 64 + threadIdx.x];
   __syncthreads();
   out[blockIdx.x * 64 + threadIdx.x] = tile[64 - threadIdx.x];
@@ -205,7 +206,7 @@ FAULT(lanes_that_ended, o2, "has ended|wait for it in __shfl_sync") { launch_on_
 FAULT(masks_that_differ, o2, "lanes that never arrive|wait for it in __shfl_sync|has ended") {
   launch_on_a_warp<masks_differ>();
 }
-FAULT(shuffle_from_outside_the_mask, o2, "reads lane 16, which is not in mask 0000ffff") {
+FAULT(shuffle_from_outside_the_mask, o2, "reads lane 23, which is not in mask 0000ffff") {
   launch_on_a_warp<reads_outside_the_mask>();
 }
 FAULT(divergent_barrier, o2, "divergent barrier: other threads wait at") {
@@ -227,7 +228,7 @@ __global__ void reverse_by_copies(const float* x, float* out) {
   __syncthreads();
   const float value = tile[63 - me];
   if (Barrier) __syncthreads();
-  if (Copied) ptx::cp_async<4>(&tile[me], x + blockIdx.x * 64 + me);  // the next tile
+  if (Copied) ptx::cp_async<4>(&tile[me], x);  // the next tile
   ptx::cp_async_commit();
   if (Wait) ptx::cp_async_wait<0>();
   out[blockIdx.x * 64 + me] = value;

@@ -3,8 +3,6 @@
 
 #include "simt.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
@@ -15,72 +13,7 @@
 #include <string>
 #include <vector>
 
-#if !defined(__x86_64__)
-#include <ucontext.h>
-#endif
-
-#if defined(RDH_SIMT_TSAN)
-extern "C" {
-void* __tsan_get_current_fiber();
-void* __tsan_create_fiber(unsigned flags);
-void __tsan_destroy_fiber(void* fiber);
-void __tsan_switch_to_fiber(void* fiber, unsigned flags);
-void __tsan_acquire(void* clock);
-void __tsan_release(void* clock);
-void AnnotateIgnoreWritesBegin(const char* file, int line);
-void AnnotateIgnoreWritesEnd(const char* file, int line);
-}
-constexpr bool tsan = true;
-#else
-constexpr bool tsan = false;
-inline void AnnotateIgnoreWritesBegin(const char*, int) {}
-inline void AnnotateIgnoreWritesEnd(const char*, int) {}
-inline void __tsan_acquire(void*) {}
-inline void __tsan_release(void*) {}
-#endif
-
-#if defined(RDH_SIMT_ASAN)
-extern "C" {
-void __sanitizer_start_switch_fiber(void** save, const void* bottom, size_t size);
-void __sanitizer_finish_switch_fiber(void* saved, const void** bottom, size_t* size);
-void __asan_unpoison_memory_region(const void* at, size_t size);
-void __asan_poison_memory_region(const void* at, size_t size);
-}
-#else
-inline void __sanitizer_start_switch_fiber(void**, const void*, size_t) {}
-inline void __sanitizer_finish_switch_fiber(void*, const void**, size_t*) {}
-inline void __asan_unpoison_memory_region(const void*, size_t) {}
-inline void __asan_poison_memory_region(const void*, size_t) {}
-#endif
-
-// --- changing stacks: swapcontext would make two system calls each time ----------------------------------------------
-
-#if defined(__x86_64__)
-extern "C" void simt_switch(void** save, void* go_on);
-asm(R"(
-.text
-.globl simt_switch
-.hidden simt_switch
-.type simt_switch, @function
-simt_switch:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-.size simt_switch, .-simt_switch
-)");
-#endif
+#include "fiber.h"
 
 #if defined(RDH_SIMT_TSAN)
 extern "C" const char* __tsan_default_options() { return "halt_on_error=1"; }
@@ -92,34 +25,6 @@ const Thread* self = nullptr;
 
 namespace {
 
-#if defined(__x86_64__)
-struct Context {
-  void* top = nullptr;
-  void start(char* stack, size_t bytes, void (*entry)()) {
-    void** at = reinterpret_cast<void**>(stack + bytes);
-    *--at = nullptr;  // where a call would have left its return address
-    *--at = reinterpret_cast<void*>(entry);
-    for (int i = 0; i < 6; ++i) *--at = nullptr;
-    top = at;
-  }
-};
-void change(Context& from, Context& to) { simt_switch(&from.top, to.top); }
-#else
-struct Context {
-  ucontext_t context;
-  void start(char* stack, size_t bytes, void (*entry)()) {
-    getcontext(&context);
-    context.uc_stack.ss_sp = stack;
-    context.uc_stack.ss_size = bytes;
-    context.uc_link = nullptr;
-    makecontext(&context, entry, 0);
-  }
-};
-void change(Context& from, Context& to) { swapcontext(&from.context, &to.context); }
-#endif
-
-constexpr size_t stack_bytes = 256 << 10;  // touched only as far as it is used
-constexpr size_t page = 4096;
 constexpr unsigned max_tsan_threads = 4096;  // of a launch: TSan keeps them all, and takes about 8,000
 constexpr int max_copies = 128;              // that a thread may have in flight
 constexpr int max_atomics = 32;              // whose order a thread remembers up to its next fence
@@ -127,8 +32,7 @@ constexpr size_t default_shared = 48 << 10, most_shared = 227 << 10;
 
 struct Fiber : Thread {
   Context context;
-  char* stack = nullptr;
-  void* tsan_fiber = nullptr;
+  Seat seat = {};
   void* asan_stack = nullptr;
   int index = 0;
   bool ended = false;
@@ -139,7 +43,8 @@ struct Fiber : Thread {
   Site site;
   AsyncCopy copies[max_copies];  // in flight: those from landed_copies on
   int issued_copies = 0, landed_copies = 0, committed_groups = 0;
-  int groups[max_copies];  // where each committed group that has not landed ends in `copies`, oldest first
+  int groups[max_copies];  // a ring: where each committed group that has not landed ends in `copies`
+  int first_group = 0;
   Site copies_from;
   bool fenced = false;
   int atomics = 0;  // those it met since its last fence, as far as there is room
@@ -177,22 +82,19 @@ struct Run {  // one launch
   unsigned waiting = 0, generation = 0, votes[2] = {0, 0};  // of the barrier
   Site barrier_site;
   char* barrier_clocks[2] = {nullptr, nullptr};
-  char* end_clock = nullptr;
+  char *start_clock = nullptr, *end_clock = nullptr;
   std::vector<AtomicClock> atomics;
   std::vector<Array> arrays;
   size_t static_bytes = 0;
   std::vector<void*> kept;  // memory that TSan must not see twice
-  std::vector<void*> tsan_fibers;
-  char* tsan_stacks = nullptr;
-  unsigned tsan_stacks_used = 0;
+  size_t seated = 0;
   bool failed = false;
 };
 
 std::vector<Fiber> fibers;
 Context scheduler;
-const void* scheduler_stack = nullptr;
-size_t scheduler_stack_bytes = 0;
-[[maybe_unused]] void* scheduler_fiber = nullptr;
+Seat scheduler_seat;
+Seats seats;
 Fiber* running = nullptr;
 Run* current = nullptr;
 std::mutex one_launch;
@@ -222,24 +124,16 @@ void shuffle(std::vector<unsigned>& items) {
 // --- fibers ----------------------------------------------------------------------------------------------------------
 
 void to_scheduler(Fiber& fiber, bool for_good) {
-  __sanitizer_start_switch_fiber(for_good ? nullptr : &fiber.asan_stack, scheduler_stack, scheduler_stack_bytes);
-#if defined(RDH_SIMT_TSAN)
-  __tsan_switch_to_fiber(scheduler_fiber, 1);  // 1: without ordering memory
-#endif
-  change(fiber.context, scheduler);
-  __sanitizer_finish_switch_fiber(fiber.asan_stack, &scheduler_stack, &scheduler_stack_bytes);
+  change(fiber.context, scheduler, scheduler_seat, for_good ? nullptr : &fiber.asan_stack);
+  arrive(fiber.asan_stack, &scheduler_seat);
 }
 
 void resume(Fiber& fiber) {
   void* asan_stack = nullptr;
   running = &fiber;
   self = &fiber;
-  __sanitizer_start_switch_fiber(&asan_stack, fiber.stack, stack_bytes);
-#if defined(RDH_SIMT_TSAN)
-  __tsan_switch_to_fiber(fiber.tsan_fiber, 1);
-#endif
-  change(scheduler, fiber.context);
-  __sanitizer_finish_switch_fiber(asan_stack, nullptr, nullptr);
+  change(scheduler, fiber.context, fiber.seat, &asan_stack);
+  arrive(asan_stack, nullptr);
   running = nullptr;
 }
 
@@ -299,23 +193,13 @@ void end_of_thread(Fiber& f) {
 }
 
 void entry() {
-  __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_stack_bytes);
+  arrive(nullptr, &scheduler_seat);
+  __tsan_acquire(current->start_clock);
   current->body(current->closure);
   end_of_thread(*running);
   __tsan_release(current->end_clock);
   to_scheduler(*running, true);
   std::abort();
-}
-
-char* map_stacks(size_t count) {  // each with a page below it that traps
-  char* memory = static_cast<char*>(mmap(nullptr, count * (stack_bytes + page), PROT_READ | PROT_WRITE,
-                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-  if (memory == MAP_FAILED) {
-    std::perror("simt: stacks");
-    std::abort();
-  }
-  for (size_t i = 0; i < count; ++i) mprotect(memory + i * (stack_bytes + page), page, PROT_NONE);
-  return memory;
 }
 
 void prepare(Fiber& f, unsigned index, uint3 block) {
@@ -330,15 +214,9 @@ void prepare(Fiber& f, unsigned index, uint3 block) {
   f.watched = nullptr;
   f.issued_copies = f.landed_copies = f.committed_groups = f.atomics = 0;
   f.fenced = false;
-#if defined(RDH_SIMT_TSAN)
-  f.stack = run.tsan_stacks + run.tsan_stacks_used++ * (stack_bytes + page) + page;
-  f.tsan_fiber = __tsan_create_fiber(0);
-  run.tsan_fibers.push_back(f.tsan_fiber);
-#else
-  if (f.stack == nullptr) f.stack = map_stacks(1) + page;
-  __asan_unpoison_memory_region(f.stack, stack_bytes);  // a thread that failed left its frames there
-#endif
-  f.context.start(f.stack, stack_bytes, entry);
+  f.seat = seats[tsan ? run.seated++ : index];
+  __asan_unpoison_memory_region(f.seat.stack, f.seat.bytes);  // a thread that failed left its frames there
+  f.context.start(f.seat, entry);
 }
 
 // --- blocks ----------------------------------------------------------------------------------------------------------
@@ -494,24 +372,21 @@ void run(const Launch& launch, void (*body)(const void*), const void* closure) {
   run.body = body;
   run.closure = closure;
   run.threads = launch.threads.x * launch.threads.y * launch.threads.z;
+  run.start_clock = new_clock();
   run.end_clock = new_clock();
   if (fibers.size() < run.threads) fibers.resize(run.threads);
   random_state = seed * 0x9E3779B97F4A7C15u + 0x2545F4914F6CDD1Du;
 #if defined(RDH_SIMT_TSAN)
-  scheduler_fiber = __tsan_get_current_fiber();
-  const size_t all = size_t{launch.blocks.x} * launch.blocks.y * launch.blocks.z * run.threads;
-  run.tsan_stacks = map_stacks(all);
+  scheduler_seat.tsan_fiber = __tsan_get_current_fiber();
 #endif
+  __tsan_release(run.start_clock);
   run_blocks();
   __tsan_acquire(run.end_clock);
-#if defined(RDH_SIMT_TSAN)
-  for (void* fiber : run.tsan_fibers) __tsan_destroy_fiber(fiber);
-  munmap(run.tsan_stacks, all * (stack_bytes + page));
-#endif
+  if (tsan && run.failed) seats.abandon();
   for (Array& array : run.arrays) release(array);
   for (void* memory : run.kept) std::free(memory);
   for (AtomicClock& entry : run.atomics) std::free(entry.clock);
-  for (char* clock : {run.barrier_clocks[0], run.barrier_clocks[1], run.end_clock}) std::free(clock);
+  for (char* clock : {run.barrier_clocks[0], run.barrier_clocks[1], run.start_clock, run.end_clock}) std::free(clock);
   self = nullptr;
   current = nullptr;
 }
@@ -615,7 +490,7 @@ void cp_async_commit(Site site) {
   if (removed(site) != Removed::no) return;
   Fiber& f = *running;
   if (f.committed_groups == max_copies) fail(site, "cp.async: more than %d groups in flight", max_copies);
-  f.groups[f.committed_groups++] = f.issued_copies;
+  f.groups[(f.first_group + f.committed_groups++) % max_copies] = f.issued_copies;
 }
 
 const AsyncCopy* cp_async_landed(int groups_in_flight, int& count, Site site) {
@@ -624,9 +499,9 @@ const AsyncCopy* cp_async_landed(int groups_in_flight, int& count, Site site) {
   const int landing = f.committed_groups - groups_in_flight;
   if (removed(site) != Removed::no || landing <= 0) return nullptr;
   const AsyncCopy* first = f.copies + f.landed_copies;
-  count = f.groups[landing - 1] - f.landed_copies;
+  count = f.groups[(f.first_group + landing - 1) % max_copies] - f.landed_copies;
   f.landed_copies += count;
-  std::copy(f.groups + landing, f.groups + f.committed_groups, f.groups);
+  f.first_group = (f.first_group + landing) % max_copies;
   f.committed_groups = groups_in_flight;
   return first;
 }

@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(Threads)
   if (Count) {
     add_over_warp(dead, counts);
     add_over_warp(saturated, counts + 1);
-    if (first == 0) atomicAdd(counts + 2, static_cast<double>(n));
+    if (first == 0) counts[2] += static_cast<double>(n);
   }
 }
 

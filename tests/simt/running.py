@@ -1,0 +1,42 @@
+"""Runs what building.py has built."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from pathlib import Path
+
+from building import OUT, TESTS
+
+ORDERS = ("forward", "reverse", "random:1")
+LIMIT_S = 120
+
+
+@functools.cache
+def prefix(build: str) -> tuple[str, ...]:
+    """What has to stand before a binary: where addresses are spread too widely for this TSan, a fixed layout."""
+    if build != "tsan":
+        return ()
+    probe = subprocess.run([OUT / build / TESTS[0], "--list"], capture_output=True, text=True, check=False)
+    return ("setarch", "-R") if "unexpected memory mapping" in probe.stderr else ()
+
+
+def run(build: str, test: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A test binary's exit code, and what it said in one text."""
+    return subprocess.run(
+        [*prefix(build), OUT / build / test, *arguments],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+
+
+def sources_of(build: str, test: str) -> list[Path]:
+    """The files that a test binary was made from, by the compiler's own account."""
+    text = (OUT / build / f"{test}.d").read_text().replace("\\\n", " ")
+    names = text.split("\n", 1)[0].split(":", 1)[1].split()
+    return [Path(name).resolve() for name in names]
