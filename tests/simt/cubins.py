@@ -200,11 +200,11 @@ def read_cubin(cubin: Path, source: str, arch: int, tools: Toolchain) -> list[Ke
     path = os.pathsep.join((str(tools.nvdisasm.parent), os.environ.get("PATH", os.defpath)))
     sass = ask([tools.cuobjdump, "-sass", cubin], env={**os.environ, "PATH": path})
     code = {part.split(None, 1)[0]: instructions_of(part) for part in sass.split("Function : ")[1:]}
-    blind = [name for name in code if not any(line.startswith("EXIT") for line in code[name])]
-    if not usage or set(usage) != set(code) or blind:
+    empty = [name for name in code if not code[name]]
+    if not usage or set(usage) != set(code) or empty:
         raise CompileFailure(
             f"{tools.cuobjdump} and {tools.nvdisasm} were not understood for {cubin.name}:"
-            f" resources of {len(usage)} kernels, instructions of {len(code)}, {len(blind)} of them without EXIT"
+            f" resources of {len(usage)} kernels, instructions of {len(code)}, {len(empty)} of them without any"
         )
     names = ask([tools.cxxfilt], input="".join(f"{name}\n" for name in usage)).splitlines()
     kernels = [
@@ -224,8 +224,8 @@ def read_cubin(cubin: Path, source: str, arch: int, tools: Toolchain) -> list[Ke
 
 def instructions_of(sass: str) -> tuple[str, ...]:
     """The instructions of a disassembly, predicates and encodings removed."""
-    lines = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][^;]*?)\s*;", sass, re.MULTILINE)
-    return tuple(lines)
+    lines = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+([^;]*?)\s*;", sass, re.MULTILINE)
+    return tuple(re.sub(r"^@!?U?P\w+\s+", "", line) for line in lines)
 
 
 @functools.cache

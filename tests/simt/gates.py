@@ -7,6 +7,7 @@ Every csrc/kernels/cuda/*_kernel.cu is compiled with the flags of the build, for
   - contain the instructions that tests/simt/sass_rules.py asks for, and none that it forbids.
 
 A change that needs more writes the budget anew (--write) and says why; the difference is there for everyone to see.
+Shared memory counts, from sm_90 on and where there is any, 1024 bytes more that the system takes for itself.
 Registers are compared only with the nvcc that the budget was made with: another one may allocate differently.
 Exit code: 0 all gates hold, 1 one does not, 2 a tool is missing.
 """

@@ -25,6 +25,8 @@ class Rule:
     archs: tuple[int, ...] = ARCHS
 
 
+SM80_ON = (80, 90, 120)
+PTX = "tests/simt/test_ptx.cpp"
 AMPLIFIER = "csrc/kernels/cuda/gradient_amplifier_kernel.cu"
 
 RULES = (
@@ -52,5 +54,40 @@ RULES = (
         AMPLIFIER,
         r"(forward_kernel<.*|backward_kernel<\w+, \w+, false, .*)",
         never=(r"SHFL", r"RED", r"ATOM", r"I2F\.F64"),
+    ),
+    Rule("bf16 products", PTX, r"product_kernel<\(Kind\)0, .*", must=(r"HMMA\.16816\.F32\.BF16\b",), archs=SM80_ON),
+    Rule("tf32 products", PTX, r"product_kernel<\(Kind\)1, .*", must=(r"HMMA\.1688\.F32\.TF32\b",), archs=SM80_ON),
+    Rule("s8 products", PTX, r"product_kernel<\(Kind\)2, .*", must=(r"IMMA\.16832\.S8\.S8\b",), archs=SM80_ON),
+    Rule(
+        "products of single bits",
+        PTX,
+        r"product_kernel<\(Kind\)3, .*",
+        must=(r"BMMA\.168256\.AND\.POPC\b",),
+        archs=(80, 90),
+    ),
+    Rule(
+        "products of single bits: gone from the hardware, nvcc makes eight of bytes",
+        PTX,
+        r"product_kernel<\(Kind\)3, .*",
+        must=(r"IMMA\.16832\.U8\.U8\b",),
+        never=(r"BMMA\b",),
+        archs=(120,),
+    ),
+    Rule("ldmatrix", PTX, r"ldmatrix_kernel<false, .*", must=(r"LDSM\.16\.M88\.4\b",)),
+    Rule("ldmatrix, transposed", PTX, r"ldmatrix_kernel<true, .*", must=(r"LDSM\.16\.MT88\.4\b",)),
+    Rule(
+        "copies into shared memory that no register sees",
+        PTX,
+        r"copy_kernel<.*",
+        must=(r"LDGSTS\.E\b", r"LDGSTS\.E\S*\.ZFILL\b", r"LDGDEPBAR\b", r"DEPBAR\.LE\b"),
+        never=(r"LDG\.", r"STS\b"),
+        archs=SM80_ON,
+    ),
+    Rule(
+        "copies of 16 bytes go past L1",
+        PTX,
+        r"copy_kernel<16, .*",
+        must=(r"LDGSTS\.E\.BYPASS\.128\b",),
+        archs=SM80_ON,
     ),
 )

@@ -124,9 +124,18 @@ def test_compiler_refuses(text: str, complaint: str, tmp_path: Path, tools: Tool
     source.write_text(text)
     with pytest.raises(CompileFailure, match=complaint):
         cubins.compile_cubin(source, 80, tools, tmp_path)
-    assert not list(tmp_path.glob("*.cubin"))  # nor is it taken for compiled the next time
+    assert not list(tmp_path.glob("*.stamp"))  # nor is it taken for compiled the next time
     gentle = [flag for flag in cubins.nvcc_flags(80) if flag not in cubins.build_script().STRICT_NVCC_FLAGS]
     cubins.ask([tools.nvcc, *gentle, source, "-o", tmp_path / "gentle.cubin"])
+
+
+def test_strict_build_refuses_what_only_the_host_compiler_warns_about(tmp_path: Path, tools: Toolchain) -> None:
+    setup, source = cubins.build_script(), tmp_path / "planted.cu"
+    source.write_text("int host(int unused_parameter) { return 1; }\n")
+    command = [tools.nvcc, *setup.NVCC_FLAGS, "-c", source, "-o", tmp_path / "planted.o"]
+    cubins.ask(command)
+    with pytest.raises(CompileFailure, match="unused_parameter"):
+        cubins.ask([*command, *setup.STRICT_NVCC_FLAGS])
 
 
 def test_strict_build_refuses_a_warning_of_ours_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +203,17 @@ def test_reads_names_and_resources(sample: list[Kernel]) -> None:
     assert named["sample_kernel<float, true, 64>"].stack == 64 * 4
     assert named["wide_kernel"].stack == named["wide_kernel"].shared == 0
     assert all(8 <= kernel.registers <= 64 for kernel in sample)
+
+
+def test_compiles_anew_what_has_changed_and_nothing_else(tmp_path: Path, tools: Toolchain) -> None:
+    source, header = tmp_path / "small.cu", tmp_path / "small.h"
+    header.write_text("constexpr int value = 1;\n")
+    source.write_text('#include "small.h"\n__global__ void kernel(int* out) { *out = value; }\n')
+    cubin = cubins.compile_cubin(source, 80, tools, tmp_path / "out")
+    first, when = cubin.read_bytes(), cubin.stat().st_mtime_ns
+    assert cubins.compile_cubin(source, 80, tools, tmp_path / "out").stat().st_mtime_ns == when
+    header.write_text("constexpr int value = 2;\n")
+    assert cubins.compile_cubin(source, 80, tools, tmp_path / "out").read_bytes() != first
 
 
 @pytest.mark.parametrize("column", gates.COLUMNS)
@@ -319,12 +339,13 @@ def test_command_checks_and_writes(tmp_path: Path, tools: Toolchain, capsys: pyt
     assert "gates.py --write makes it" in capsys.readouterr().err
     budget = gates.read_budget()
     key = next(iter(budget.lines))
-    path.write_text(gates.Budget("1.0", {**budget.lines, key: {**budget.lines[key], "shared": -1}}).text())
+    tight = {**budget.lines[key], "shared": -1, "registers": 1}
+    path.write_text(gates.Budget("1.0", {**budget.lines, key: tight}).text())
     assert gates.main(["--budget", str(path)]) == 1
     printed = capsys.readouterr().out
     assert f"{key}: shared {budget.lines[key]['shared']}, budget -1; if that is meant" in printed
     assert "registers are not compared: the budget was made with nvcc 1.0" in printed
-    assert "1 failures" in printed
+    assert "1 failures" in printed  # so registers are not among them
     assert gates.main(["--budget", str(path), "--write"]) == 0
     assert gates.main(["--budget", str(path)]) == 0
     assert [file.name for file in tmp_path.iterdir()] == ["budget.csv"]
