@@ -36,12 +36,18 @@ def random_multi_hot(rows: int, classes: int, seed: int = 0, share: float = 0.2)
 
 @contextlib.contextmanager
 def poisoned_memory() -> Iterator[None]:
-    """Fresh memory is filled with NaN (integers: the largest value), so that reading what was never written shows."""
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
+    """Fresh memory is filled with NaN (integers: the largest value), so that reading what was never written shows.
+
+    Nothing but that is wanted of the mode, which would otherwise refuse every matrix product on CUDA unless cuBLAS is
+    configured by the environment.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Deterministic behavior was enabled")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(False)
 
 
 def awkward_views(x: Tensor) -> Iterator[Tensor]:

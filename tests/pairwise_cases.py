@@ -13,7 +13,11 @@ from rdh_ext.ops.pairwise_loss import pairwise_loss_with_parts
 
 LEVELS = ("scalar", "avx2", "avx512")
 NATIVE = torch._C._dispatch_has_kernel_for_dispatch_key("rdh_ext::pairwise_loss", "CPU")
-on_every_backend = pytest.mark.parametrize("backend", ["reference", *(LEVELS if NATIVE else ()), "cuda"], indirect=True)
+on_every_backend = pytest.mark.parametrize(
+    "backend",
+    ["reference", *(LEVELS if NATIVE else ()), pytest.param("cuda", marks=pytest.mark.cuda)],
+    indirect=True,
+)
 """Where there is no compiled kernel of this op, every CPU level would only run the reference once more."""
 KINDS = ("ids", "multi_hot", "similarity")
 

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import missing
 from torch import Tensor
 
 import rdh_ext
 from rdh_ext.nn import BitCounter
 
-pytestmark = [pytest.mark.cuda, pytest.mark.skipif(missing("cuda") is not None, reason=str(missing("cuda")))]
+pytestmark = [pytest.mark.cuda, pytest.mark.parametrize("backend", ["cuda"], indirect=True)]
 
 FUNCTIONS = (rdh_ext.amplified_tanh, rdh_ext.amplified_sigmoid, rdh_ext.gradient_amplifier)
 
@@ -24,7 +23,7 @@ def step(function: Any, x: Tensor, grad: Tensor, counter: BitCounter) -> Tensor:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
-def test_a_captured_step_replays_and_keeps_counting(function: Any) -> None:
+def test_a_captured_step_replays_and_keeps_counting(backend: str, function: Any) -> None:
     grad = torch.randn(1000, device="cuda")
     x = torch.zeros(1000, device="cuda", requires_grad=True)
     counter = BitCounter("cuda")
