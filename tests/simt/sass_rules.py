@@ -28,6 +28,7 @@ class Rule:
 SM80_ON = (80, 90, 120)
 PTX = "tests/simt/test_ptx.cpp"
 AMPLIFIER = "csrc/kernels/cuda/gradient_amplifier_kernel.cu"
+NARROW = r"(float|__half|__nv_bfloat16)"
 
 RULES = (
     Rule(
@@ -37,10 +38,16 @@ RULES = (
         must=(r"LDG\.E\.128\b", r"STG\.E\.128\b"),
     ),
     Rule(
-        "elements narrower than double are computed in float; double is for the counts' atomics alone",
+        "elements narrower than double are computed in float",
         AMPLIFIER,
-        r"\w+<(float|__half|__nv_bfloat16), .*",
-        never=(r"D(ADD|MUL|FMA|SETP|MNMX)\b", r"MUFU\.\w*64"),
+        rf"\w+<{NARROW}, .*",
+        never=(r"D(MUL|FMA|SETP|MNMX)\b", r"MUFU\.\w*64"),
+    ),
+    Rule(
+        "elements narrower than double are computed in float, and only the counts are sums in double",
+        AMPLIFIER,
+        rf"(forward_kernel<{NARROW}|backward_kernel<{NARROW}, \w+, false), .*",
+        never=(r"DADD\b",),
     ),
     Rule(
         "counting is a warp reduction and atomics without a return value",
