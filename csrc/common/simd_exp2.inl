@@ -1,5 +1,5 @@
-// exp(-rate |x|) over any lane type S (F32 or F64 of simd_*.inl, or Twice of them). Included inside a target region,
-// after them.
+// exp(-rate |x|) over any lane type S (F32 or F64 of simd_*.inl, Twice of them, or One of lane_one.h). Included inside
+// a target region, after them; needs host_device.h.
 //
 // With -rate log2(e) |x| = m + f, m integral, f in [-1/2, 1/2], exp(-rate |x|) = 2^m 2^f. m comes from adding and
 // subtracting a large number, which rounds; f from a fused multiply-add that subtracts m exactly, with the constant in
@@ -51,29 +51,29 @@ struct NegativeExponential {
   }
 
   // exp(-rate magnitude) = (1 + fq) 2^m, fq in [-0.3, 0.5] within 1.2 ulp; a NaN stays one
-  RDH_ALWAYS_INLINE void operator()(V magnitude, V& fq, V& m) const {
+  RDH_HD void operator()(V magnitude, V& fq, V& m) const {
     V f, f_lo;
     long_parts(magnitude, f, f_lo, m);
     const V correction = S::mul(f_lo, S::set(ln2));
-    const V q = S::fma(residue(f), f, S::set(ln2));
+    const V q = S::fma(residue<>(f), f, S::set(ln2));
     fq = S::fma(f, q, S::fma(correction, S::mul(f, q), correction));
   }
 
   // rounder + m, in whose lowest bits m stands; and f and m
-  V rounded(V magnitude) const { return S::fma(magnitude, k_hi, S::set(C::rounder)); }
-  RDH_ALWAYS_INLINE void parts(V magnitude, V rounded, V& f, V& m) const {
+  RDH_HD V rounded(V magnitude) const { return S::fma(magnitude, k_hi, S::set(C::rounder)); }
+  RDH_HD void parts(V magnitude, V rounded, V& f, V& m) const {
     m = S::sub(rounded, S::set(C::rounder));
     f = S::fma(magnitude, k_lo, S::fms(magnitude, k_hi, m));
   }
 
   // exp(-rate magnitude) = (1 + fq) 2^m with fq within 0.7 ulp: what expm1 needs near 0. f and f ln 2 are kept in two
   // parts; 2^(f + f_lo) = 2^f + f_lo ln 2 2^f.
-  RDH_ALWAYS_INLINE void precise(V magnitude, V& fq, V& m) const {
+  RDH_HD void precise(V magnitude, V& fq, V& m) const {
     V f, f_lo;
     long_parts(magnitude, f, f_lo, m);
     const V correction = S::mul(f_lo, S::set(ln2));
     const V first = S::mul(f, S::set(ln2));
-    const V rest = S::fma(S::mul(f, residue(f)), f, S::fms(f, S::set(ln2), first));
+    const V rest = S::fma(S::mul(f, residue<>(f)), f, S::fms(f, S::set(ln2), first));
     fq = S::add(first, S::add(rest, S::fma(correction, S::add(first, rest), correction)));
   }
 
@@ -83,16 +83,20 @@ struct NegativeExponential {
   static constexpr Real ln2 = C::c[terms - 1];
 
   // m, and f in two parts
-  RDH_ALWAYS_INLINE void long_parts(V magnitude, V& f, V& f_lo, V& m) const {
+  RDH_HD void long_parts(V magnitude, V& f, V& f_lo, V& m) const {
     m = S::sub(rounded(magnitude), S::set(C::rounder));
     const V u = S::mul(magnitude, k_hi);
     f_lo = S::fma(magnitude, k_lo, S::fms(magnitude, k_hi, u));
     f = S::sub(u, m);
   }
-  // 2^f = 1 + f (ln 2 + f residue)
-  static V residue(V f) {
-    V r = S::set(C::c[0]);
-    for (int i = 1; i < terms - 1; ++i) r = S::fma(r, f, S::set(C::c[i]));
-    return r;
+  // 2^f = 1 + f (ln 2 + f residue): Horner's rule, without a loop, which device code could not take constants from
+  template <int I = terms - 2>
+  RDH_HD static V residue(V f) {
+    constexpr Real coefficient = C::c[I];
+    if constexpr (I == 0) {
+      return S::set(coefficient);
+    } else {
+      return S::fma(residue<I - 1>(f), f, S::set(coefficient));
+    }
   }
 };

@@ -26,6 +26,3 @@
   RDH_PRAGMA(GCC target("avx2,fma,f16c,bmi,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))
 #define RDH_TARGET_END RDH_PRAGMA(GCC pop_options)
 #endif
-
-// For what runs once per vector: a call would pass vectors, and the constants of a loop, through memory.
-#define RDH_ALWAYS_INLINE __attribute__((always_inline)) inline

@@ -1,4 +1,5 @@
-// tanh and sigmoid with the gradient amplifier of RDH (Eq. 3): the formula, and the launchers of both backends.
+// tanh and sigmoid with the gradient amplifier of RDH (Eq. 3): parameters, and the launchers of both backends. The
+// formulas are in gradient_amplifier_formula.inl.
 //
 // Both activations are functions of e = exp(-rate |x|):
 //   tanh(beta x)     rate = 2 beta, slope = 4 beta, h = sign(x) (1 - e) / (1 + e)
@@ -13,7 +14,6 @@
 #include <cstdint>
 
 #include "common/element.h"
-#include "common/host_device.h"
 
 namespace rdh {
 
@@ -38,79 +38,6 @@ inline AmplifierParams amplifier_params(Activation activation, double tau, doubl
   return {rate, is_tanh ? 4 * beta : beta, 2 * std::atanh(tau) / rate, alpha};
 }
 
-// exp(-z) = value * 2^-shift with shift 0 or Shift::bits: far out the exponential would be subnormal, or 0, although
-// its product with a large gradient is neither.
-template <typename Real>
-struct UnderflowShift;
-
-template <>
-struct UnderflowShift<float> {
-  static constexpr float start = 60.0f;
-  static constexpr float hi = 44.361419677734375f;  // 64 ln 2 in two floats
-  static constexpr float lo = -1.21897875e-7f;
-  static constexpr float factor = 5.421010862427522e-20f;  // 2^-64
-};
-
-template <>
-struct UnderflowShift<double> {
-  static constexpr double start = 600.0;
-  static constexpr double hi = 354.89135644669199;  // 512 ln 2 in two doubles
-  static constexpr double lo = 1.1873519686893054e-14;
-  static constexpr double factor = 7.458340731200207e-155;  // 2^-512
-};
-
-// One element at a time, in Real = float or double; rate = rate_hi + rate_lo. The product rate |x| is carried in two
-// parts: rounded to one, its error of z ulp(1) / 2 would be multiplied up to |z| times by the exponential.
-template <typename Real>
-struct SaturatingFormula {
-  Real rate_hi, rate_lo, slope, amplified_slope, threshold, dead_threshold;
-
-  RDH_HD void product(Real magnitude, Real& z, Real& z_lo) const {
-    z = rate_hi * magnitude;
-    z_lo = std::fma(rate_hi, magnitude, -z) + rate_lo * magnitude;
-    if (!(z < Real(1e4))) z_lo = 0;  // the exponential is 0; inf - inf would make it NaN
-  }
-
-  RDH_HD Real tanh(Real x) const {
-    Real z, z_lo;
-    product(std::fabs(x), z, z_lo);
-    Real em1 = std::expm1(-z);
-    em1 = std::fma(-(em1 + 1), z_lo, em1);
-    return std::copysign(-em1 / (2 + em1), x);
-  }
-
-  RDH_HD Real sigmoid(Real x) const {
-    Real z, z_lo;
-    product(std::fabs(x), z, z_lo);
-    Real e = std::exp(-z);
-    e = std::fma(-e, z_lo, e);
-    return (x < 0 ? e : Real(1)) / (1 + e);
-  }
-
-  RDH_HD bool saturated(Real x) const { return std::fabs(x) >= threshold; }
-
-  // sign(0) equals no sign and NaN compares false, so neither a zero nor a NaN gradient is ever amplified.
-  RDH_HD bool dead(Real grad, Real x) const {
-    return std::fabs(x) >= dead_threshold && (std::signbit(x) ? -grad : grad) > 0;
-  }
-
-  RDH_HD Real gradient(Real grad, Real x, bool is_dead) const {
-    using Shift = UnderflowShift<Real>;
-    Real z, z_lo;
-    product(std::fabs(x), z, z_lo);
-    const bool far = z > Shift::start;
-    if (far) {
-      z -= Shift::hi;
-      z_lo -= Shift::lo;
-    }
-    Real e = std::exp(-z);
-    e = std::fma(-e, z_lo, e);
-    const Real once = far ? Real(0) : e;  // what (1 + e) sees
-    const Real derivative = (is_dead ? amplified_slope : slope) * e / std::fma(once, once + 2, Real(1));
-    return derivative * grad * (far ? Shift::factor : Real(1));
-  }
-};
-
 // The smallest Real that is >= value: comparing a Real with it decides exactly as comparing with the double would.
 template <typename Real>
 Real round_up(double value) {
@@ -119,17 +46,18 @@ Real round_up(double value) {
   return rounded;
 }
 
+// The parameters in the arithmetic of a backend.
 template <typename Real>
-SaturatingFormula<Real> saturating_formula(const AmplifierParams& p) {
-  SaturatingFormula<Real> f;
-  f.rate_hi = static_cast<Real>(p.rate);
-  f.rate_lo = static_cast<Real>(p.rate - static_cast<double>(f.rate_hi));
-  f.slope = static_cast<Real>(p.slope);
-  f.amplified_slope = static_cast<Real>(p.slope * p.alpha);
-  f.threshold = round_up<Real>(p.threshold);
+struct AmplifierConstants {
+  Real slope, amplified_slope, threshold, dead_threshold;
+};
+
+template <typename Real>
+AmplifierConstants<Real> amplifier_constants(const AmplifierParams& p) {
+  const Real threshold = round_up<Real>(p.threshold);
   // at tau = 0 every bit is saturated, but a bit of value 0 has no sign that a gradient could share
-  f.dead_threshold = f.threshold > 0 ? f.threshold : round_up<Real>(1e-320);
-  return f;
+  const Real dead_threshold = threshold > 0 ? threshold : round_up<Real>(1e-320);
+  return {static_cast<Real>(p.slope), static_cast<Real>(p.slope * p.alpha), threshold, dead_threshold};
 }
 
 namespace cpu {

@@ -10,8 +10,8 @@
 // Tiling:    one pass in memory order; the caller splits n over threads. The tail runs in a padded buffer.
 // Numerics:  over every float of the relevant range, forward / gradient against float64: AVX-512 1.0 / 2.8 ulp, AVX2
 //            1.7 / 3.5 ulp (benchmarks/results). An element has one formula per level, whatever its neighbours are, so
-//            results do not depend on threads or alignment. Scalar: gradient_amplifier.h in double. NaN propagates;
-//            subnormals are kept.
+//            results do not depend on threads or alignment. Scalar: gradient_amplifier_scalar.h, in double. NaN
+//            propagates; subnormals are kept.
 // Limits:    beyond 252 binary orders (float; 2044 for double) below slope the derivative is held at 2^-252 (2^-2044).
 //            Bound by the vector ports, not by memory, while the tensors fit a cache: 19 operations per vector forward,
 //            26 backward.
@@ -31,7 +31,9 @@
 #include <type_traits>
 
 #include "common/cpu_level.h"
+#include "common/host_device.h"
 #include "common/target_region.h"
+#include "kernels/cpu/gradient_amplifier_scalar.h"
 #include "kernels/cpu/gradient_amplifier_tables.h"
 #include "kernels/gradient_amplifier.h"
 
@@ -60,7 +62,7 @@ namespace scalar {
 
 template <class T, bool IsTanh>
 void forward(const void* x_, void* h_, int64_t n, const AmplifierParams& params, bool) {
-  const SaturatingFormula<double> formula = saturating_formula<double>(params);
+  const ScalarFormula formula(params);
   const T* x = static_cast<const T*>(x_);
   T* h = static_cast<T*>(h_);
   for (int64_t i = 0; i < n; ++i) {
@@ -72,7 +74,7 @@ void forward(const void* x_, void* h_, int64_t n, const AmplifierParams& params,
 template <class T, bool IsIdentity>
 void backward(const void* grad_, const void* x_, void* dx_, int64_t n, const AmplifierParams& params, BitCounts* counts,
               bool) {
-  const SaturatingFormula<double> formula = saturating_formula<double>(params);
+  const ScalarFormula formula(params);
   const T *grad = static_cast<const T*>(grad_), *x = static_cast<const T*>(x_);
   T* dx = static_cast<T*>(dx_);
   BitCounts sums{0, 0};

@@ -1,11 +1,13 @@
 // Computes:  as cpu/gradient_amplifier_kernel.cpp: tanh or sigmoid, dL/dx with Eq. 3, or Eq. 3 alone; optional bit
 //            counts.
-// Algorithm: SaturatingFormula of gradient_amplifier.h in float (double for double), one element at a time.
+// Algorithm: gradient_amplifier_formula.inl in float (double for double), one element at a time.
 // Memory:    forward 2 n, backward 3 n bytes-per-element; 16-byte loads where the pointers allow, else element by
 //            element.
 // Tiling:    256 threads, 16 bytes per thread and step; a grid that fills the device and strides.
-// Numerics:  fused multiply-adds as written, no fast math. Counts: exact integers, one warp reduction and three double
-//            atomics per block; sums of integers below 2^53 are the same in every order, so the result is
+// Numerics:  as gradient_amplifier_formula.inl: IEEE operations only, no function of the device's library, no fast
+// math,
+//            so the results are those of the simulator and of AVX2. Counts: exact integers, one warp reduction and two
+//            double atomics per warp; sums of integers below 2^53 are the same in every order, so the result is
 //            deterministic.
 // Limits:    n up to 2^63; no shared memory.
 // References: the paper's Eq. 3.
@@ -15,10 +17,15 @@
 #include <cuda_runtime.h>
 
 #include "common/cuda_kernel.h"
+#include "common/host_device.h"
+#include "common/lane_one.h"
 #include "kernels/gradient_amplifier.h"
 
 namespace rdh::cuda {
 namespace {
+
+#include "common/simd_exp2.inl"
+#include "kernels/gradient_amplifier_formula.inl"
 
 template <class T>
 struct Storage {
@@ -28,6 +35,12 @@ template <>
 struct Storage<double> {
   using Real = double;
 };
+
+template <class T>
+using Lane = One<typename Storage<T>::Real>;
+
+template <class T, bool IsTanh>
+using Activated = std::conditional_t<IsTanh, ExponentialTanh<Lane<T>>, Sigmoid<Lane<T>>>;
 
 __device__ __forceinline__ float load_real(float v) { return v; }
 __device__ __forceinline__ double load_real(double v) { return v; }
@@ -53,8 +66,8 @@ struct alignas(sizeof(T) * N) Pack {
 };
 
 template <class T, bool IsTanh, int N, int Threads>
-__global__ void __launch_bounds__(Threads) forward_kernel(const T* __restrict__ x, T* __restrict__ h, int64_t n,
-                                                          SaturatingFormula<typename Storage<T>::Real> f) {
+__global__ void __launch_bounds__(Threads)
+    forward_kernel(const T* __restrict__ x, T* __restrict__ h, int64_t n, Activated<T, IsTanh> f) {
   const int64_t stride = static_cast<int64_t>(gridDim.x) * Threads;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * Threads + threadIdx.x;
   for (int64_t i = first; i < n / N; i += stride) {
@@ -62,27 +75,35 @@ __global__ void __launch_bounds__(Threads) forward_kernel(const T* __restrict__ 
     Pack<T, N> out;
 #pragma unroll
     for (int j = 0; j < N; ++j) {
-      const auto v = load_real(in.v[j]);
-      out.v[j] = store_real<T>(IsTanh ? f.tanh(v) : f.sigmoid(v));
+      out.v[j] = store_real<T>(f(load_real(in.v[j])));
     }
     reinterpret_cast<Pack<T, N>*>(h)[i] = out;
   }
   const int64_t rest = n / N * N + first;
-  if (rest < n) {
-    const auto v = load_real(x[rest]);
-    h[rest] = store_real<T>(IsTanh ? f.tanh(v) : f.sigmoid(v));
-  }
+  if (rest < n) h[rest] = store_real<T>(f(load_real(x[rest])));
 }
 
+// Eq. 3 and the derivative behind it.
 template <class T, bool IsIdentity>
-__device__ __forceinline__ T amplify(T grad, T x, const SaturatingFormula<typename Storage<T>::Real>& f,
-                                     typename Storage<T>::Real alpha, int64_t& dead_count, int64_t& saturated_count) {
-  const auto g = load_real(grad), v = load_real(x);
-  const bool dead = f.dead(g, v);
-  dead_count += dead;
-  saturated_count += f.saturated(v);
-  return store_real<T>(IsIdentity ? (dead ? alpha * g : g) : f.gradient(g, v, dead));
-}
+struct Amplified {
+  using S = Lane<T>;
+  Amplify<S> amplify;
+  std::conditional_t<IsIdentity, IdentityGradient<S>, QuotientGradient<S>> gradient;
+
+  explicit Amplified(const AmplifierParams& p)
+      : amplify(amplifier_constants<typename S::Real>(p)), gradient(p, amplifier_constants<typename S::Real>(p)) {}
+
+  __device__ __forceinline__ T operator()(T grad, T x, int64_t& dead, int64_t& saturated) const {
+    const auto g = load_real(grad), v = load_real(x);
+    const bool amplified = amplify.amplified(g, v);
+    dead += amplify.dead(g, amplified);
+    saturated += amplify.saturated(v);
+    if constexpr (!IsIdentity) {
+      if (gradient.far(v)) return store_real<T>(gradient.beyond(g, v, amplified));
+    }
+    return store_real<T>(gradient(g, v, amplified));
+  }
+};
 
 __device__ __forceinline__ void add_over_warp(int64_t value, double* sum) {
   auto v = static_cast<long long>(value);
@@ -94,7 +115,7 @@ __device__ __forceinline__ void add_over_warp(int64_t value, double* sum) {
 template <class T, bool IsIdentity, bool Count, int N, int Threads>
 __global__ void __launch_bounds__(Threads)
     backward_kernel(const T* __restrict__ grad, const T* __restrict__ x, T* __restrict__ dx, int64_t n,
-                    SaturatingFormula<typename Storage<T>::Real> f, typename Storage<T>::Real alpha, double* counts) {
+                    Amplified<T, IsIdentity> amplified, double* counts) {
   const int64_t stride = static_cast<int64_t>(gridDim.x) * Threads;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * Threads + threadIdx.x;
   int64_t dead = 0, saturated = 0;
@@ -102,11 +123,11 @@ __global__ void __launch_bounds__(Threads)
     const Pack<T, N> g = reinterpret_cast<const Pack<T, N>*>(grad)[i], v = reinterpret_cast<const Pack<T, N>*>(x)[i];
     Pack<T, N> out;
 #pragma unroll
-    for (int j = 0; j < N; ++j) out.v[j] = amplify<T, IsIdentity>(g.v[j], v.v[j], f, alpha, dead, saturated);
+    for (int j = 0; j < N; ++j) out.v[j] = amplified(g.v[j], v.v[j], dead, saturated);
     reinterpret_cast<Pack<T, N>*>(dx)[i] = out;
   }
   const int64_t rest = n / N * N + first;
-  if (rest < n) dx[rest] = amplify<T, IsIdentity>(grad[rest], x[rest], f, alpha, dead, saturated);
+  if (rest < n) dx[rest] = amplified(grad[rest], x[rest], dead, saturated);
   if (Count) {
     add_over_warp(dead, counts);
     add_over_warp(saturated, counts + 1);
@@ -128,26 +149,24 @@ bool aligned16(const void* a, const void* b, const void* c) {
 
 template <class T, int N>
 void forward_as(bool is_tanh, const T* x, T* h, int64_t n, const AmplifierParams& p, cudaStream_t stream) {
-  const auto f = saturating_formula<typename Storage<T>::Real>(p);
+  const unsigned blocks = blocks_for(n / N + N);
   if (is_tanh) {
-    LAUNCH((forward_kernel<T, true, N, threads>), blocks_for(n / N + N), threads, 0, stream, x, h, n, f);
+    LAUNCH((forward_kernel<T, true, N, threads>), blocks, threads, 0, stream, x, h, n, Activated<T, true>(p));
   } else {
-    LAUNCH((forward_kernel<T, false, N, threads>), blocks_for(n / N + N), threads, 0, stream, x, h, n, f);
+    LAUNCH((forward_kernel<T, false, N, threads>), blocks, threads, 0, stream, x, h, n, Activated<T, false>(p));
   }
 }
 
 template <class T, bool IsIdentity, int N>
 void backward_as(const T* grad, const T* x, T* dx, int64_t n, const AmplifierParams& p, double* counts,
                  cudaStream_t stream) {
-  using Real = typename Storage<T>::Real;
-  const auto f = saturating_formula<Real>(p);
-  const Real alpha = static_cast<Real>(p.alpha);
+  const Amplified<T, IsIdentity> amplified(p);
   const unsigned blocks = blocks_for(n / N + N);
   if (counts != nullptr) {
-    LAUNCH((backward_kernel<T, IsIdentity, true, N, threads>), blocks, threads, 0, stream, grad, x, dx, n, f, alpha,
+    LAUNCH((backward_kernel<T, IsIdentity, true, N, threads>), blocks, threads, 0, stream, grad, x, dx, n, amplified,
            counts);
   } else {
-    LAUNCH((backward_kernel<T, IsIdentity, false, N, threads>), blocks, threads, 0, stream, grad, x, dx, n, f, alpha,
+    LAUNCH((backward_kernel<T, IsIdentity, false, N, threads>), blocks, threads, 0, stream, grad, x, dx, n, amplified,
            counts);
   }
 }
