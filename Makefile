@@ -6,9 +6,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export MAX_JOBS ?= 2
 CSRC := $(shell find csrc -type f)
-FORMATTED := $(filter %.h %.cpp %.cu %.cuh %.inl,$(CSRC))
+FORMATTED := $(filter %.h %.cpp %.cu %.cuh %.inl,$(CSRC) $(shell find tests/simt -type f))
 
-.PHONY: help demo test test-reference test-abi test-install lint format bench clean
+.PHONY: help demo test test-reference test-simt test-abi test-install lint format bench clean
 .SECONDARY:
 
 help:  ## this list
@@ -33,6 +33,9 @@ test: $(VENV)/.with-test  ## the whole quick suite
 
 test-reference: $(VENV)/.with-test  ## the op tests with native code switched off
 	RDH_EXT_DISABLE_NATIVE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/ops tests/retrieval
+
+test-simt: $(VENV)/.with-simt  ## the CUDA kernels without a GPU: run on the host, mutated, and held to their budget
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/simt
 
 test-abi:  ## one build of the ops on two versions of torch, in environments of their own
 	$(PYTHON) tests/build/abi.py

@@ -26,8 +26,8 @@ STABLE_ABI = r"torch/csrc/(stable/.+|inductor/aoti_torch/c/shim\.h)|torch/header
 ALLOWED = {
     "common": rf"{STANDARD}|common/.+",
     "kernels": rf"{STANDARD}|common/.+|kernels/[^/]+\.h",
-    "kernels/cpu": rf"{STANDARD}|common/.+|kernels/[^/]+\.h|kernels/cpu/.+",
-    "kernels/cuda": rf"{STANDARD}|common/.+|kernels/[^/]+\.h|kernels/cuda/.+|{CUDA_RUNTIME}|cub/.+",
+    "kernels/cpu": rf"{STANDARD}|common/.+|kernels/[^/]+\.(h|inl)|kernels/cpu/.+",
+    "kernels/cuda": rf"{STANDARD}|common/.+|kernels/[^/]+\.(h|inl)|kernels/cuda/.+|{CUDA_RUNTIME}",
     "bindings": rf"{STANDARD}|common/.+|kernels/[^/]+\.h|{STABLE_ABI}|bindings/[^/]+\.h",
     "bindings/cpu": rf"{STANDARD}|common/.+|kernels/[^/]+\.h|{STABLE_ABI}|bindings/.+",
     "bindings/cuda": rf"{STANDARD}|common/.+|kernels/[^/]+\.h|{STABLE_ABI}|bindings/.+|{CUDA_RUNTIME}",
@@ -108,11 +108,25 @@ def test_native_file_names_only_what_its_layer_may(path: Path) -> None:
     words = [r"\bat::", r"\bc10::", r"\bSTABLE_TORCH_ERROR_CODE_CHECK\b"]
     if layer in ("common", "kernels") or path.name == "module.cpp":
         words += [r"\btorch::", r"\bTORCH_", r"\baoti_torch_"]
+    if path.name not in ("cuda_kernel.h", "ptx.cuh"):  # the contract that lets g++ compile a kernel, and its two homes
+        words += [r"\basm\b", r"__shared__", r"<<<"]
     if layer == "bindings":
-        words += [r"__global__", r"<<<", r"\b_mm(256|512)?_"]
+        words += [r"__global__", r"\b_mm(256|512)?_"]
     if path.name != "module.cpp":
         words += [r"\bpybind11\b", r"\bPy[A-Z]\w+_"]
     assert [word for word in words if re.search(word, text)] == []
+
+
+@pytest.mark.parametrize("path", sorted((CSRC / "kernels" / "cuda").glob("*.cu*")), ids=lambda path: path.name)
+def test_cuda_kernels_can_run_without_a_device(path: Path) -> None:
+    """Small blocks in tests need the block size as a template parameter; the simulator needs a test and a backend."""
+    kernels = re.findall(r"__global__[^(]*\(([^)]*)\)\s*(\w+)\(", without_comments(path))
+    assert len(kernels) == len(re.findall(r"__global__", without_comments(path)))
+    assert [name for bounds, name in kernels if not re.fullmatch(r"Threads(, \w+)*", bounds)] == []
+    stem = re.sub(r"_kernel\.cuh?$", "", path.name)
+    simt = ROOT / "tests" / "simt"
+    for file in (f"test_{stem}.cpp", f"simt_ops/{stem}.cpp", f"simt_ops/{stem}.py"):
+        assert (simt / file).is_file(), file
 
 
 @pytest.mark.parametrize("folder", CORE)

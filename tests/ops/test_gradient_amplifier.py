@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import missing, use_backend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import gradient_amplifier as oracle
@@ -252,6 +253,24 @@ def test_gradcheck(backend: str, kind: str) -> None:
     x = torch.randn(7, 3, dtype=torch.float64, device=backend, requires_grad=True)
     function = _activation(kind)
     assert torch.autograd.gradcheck(lambda t: function(t, alpha=1.0, beta=1.7), (x,))
+
+
+@pytest.mark.parametrize("device_like", ["simt", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_cuda_kernels_compute_what_avx2_computes(device_like: str, kind: str, dtype: torch.dtype) -> None:
+    """Bit for bit: the same formula, and IEEE operations only."""
+    for name in ("avx2", device_like):
+        if missing(name):
+            pytest.skip(f"{name}: {missing(name)}")
+    x = (torch.randn(100_000) * torch.exp2(torch.linspace(-8, 5, 100_000))).to(dtype)
+    g = torch.randn(100_000).to(dtype)
+    with use_backend("avx2"):
+        expected = _run(kind, x, g, beta=1.7)
+    with use_backend(device_like) as device:
+        got = _run(kind, x.to(device), g.to(device), beta=1.7)
+    assert torch.equal(got[0].cpu(), expected[0])
+    assert torch.equal(got[1].cpu(), expected[1])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,8 +1,8 @@
 """Finds every call in the kernels that orders threads or memory, by reading the sources.
 
-Barriers, fences, atomics, and the commits and waits of cp.async. Each is a site, a file and a line; SIMT_REMOVE takes one
-out while a test runs, without compiling anew: a dropped call does nothing, a plain atomic updates memory as an ordinary
-expression would.
+Barriers, fences, atomics, and the commits and waits of cp.async. Each is a site, a file and a line; SIMT_REMOVE takes
+one out while a test runs, without compiling anew: a dropped call does nothing, a plain atomic updates memory as an
+ordinary expression would.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 
 from building import HERE, ROOT
 
-CALL = re.compile(r"\b(__syncthreads(?:_count|_or|_and)?|__syncwarp|__threadfence(?:_block)?|atomic[A-Z]\w*|cp_async_\w+)\b")
-KINDS = r"__syncthreads(_count|_or|_and)?|__syncwarp|__threadfence(_block)?|atomic[A-Z]\w*|cp_async_(commit|wait)"
+CALL = re.compile(
+    r"\b(?:__syncthreads(?:_count|_or|_and)?|__syncwarp|__threadfence(?:_block)?|atomic[A-Z]\w*|cp_async_(?:commit|wait))\b"
+)
 COMMENT_OR_STRING = re.compile(r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"", re.DOTALL)
 
 
@@ -37,10 +38,12 @@ class Site:
 
 
 def kernel_sources() -> list[Path]:
-    """All device code that tests run: the shipped kernels, what they share, and the samples."""
+    """All device code that tests run: the shipped kernels, whatever they may include, and the samples."""
     csrc = ROOT / "csrc"
-    shared = [path for path in (csrc / "common").glob("*.cuh") if path.name != "ptx.cuh"]  # which is the calls' own home
-    return sorted([*(csrc / "kernels" / "cuda").glob("*.cu*"), *shared, HERE / "samples.cuh"])
+    folders = (csrc / "common", csrc / "kernels", csrc / "kernels" / "cuda")
+    files = [path for folder in folders for path in folder.glob("*.*") if path.suffix in (".h", ".cuh", ".cu", ".inl")]
+    definitions = {csrc / "common" / "ptx.cuh"}  # of some of the calls
+    return sorted({*files, HERE / "samples.cuh"} - definitions)
 
 
 def sites_of(path: Path) -> list[Site]:
@@ -48,7 +51,7 @@ def sites_of(path: Path) -> list[Site]:
     text = COMMENT_OR_STRING.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), path.read_text())
     sites = []
     for number, line in enumerate(text.split("\n"), start=1):
-        calls = [call for call in CALL.findall(line) if re.fullmatch(KINDS, call)]
+        calls = CALL.findall(line)
         if len(calls) > 1:
             raise ValueError(f"{path.name}:{number}: {' and '.join(calls)} on one line; put each on a line of its own")
         sites += [Site(path, number, call) for call in calls]

@@ -609,7 +609,13 @@ const uint64_t* meet(unsigned mask, uint64_t value, const char* what, bool order
 
 // --- the little of the runtime that launchers use --------------------------------------------------------------------
 
+#define SIMT_EXPORT __attribute__((visibility("default")))
+
 extern "C" {
+
+// for simt_ops/__init__.py
+SIMT_EXPORT int simt_set_order(const char* order) { return simt::set_order(order); }
+SIMT_EXPORT const char* simt_last_failure() { return simt::failure_text; }
 
 cudaError_t cudaGetLastError() {
   const cudaError_t error = simt::last_error;

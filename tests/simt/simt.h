@@ -53,7 +53,7 @@ void launch(dim3 blocks, dim3 threads, size_t dynamic_bytes, cudaStream_t, Site 
       [](const void* closure) { (*static_cast<const Body*>(closure))(); }, &body);
 }
 
-// "forward", "reverse", "random:<seed>"; the environment's SIMT_ORDER, else forward. False: no such order.
+// "forward" (as it is unless set), "reverse", "random:<seed>". False: no such order.
 bool set_order(const char* order);
 int failures();              // what the checks reported so far
 const char* last_failure();  // the last of them, one line

@@ -1,4 +1,4 @@
-"""The self-test of the tools: each fault planted in faults.cpp turns the build it is tied to red, with the right words."""
+"""The self-test of the tools: each fault planted in faults.cpp turns the build it is tied to red, in so many words."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("binaries")
 
 
 @pytest.mark.parametrize("build", BUILDS)
-@pytest.mark.parametrize("test", (*TESTS, "faults"))
+@pytest.mark.parametrize("test", [*TESTS, "faults"])
 def test_passes(test: str, build: str) -> None:
     """``faults`` is here for the kernels in it that have none."""
     done = run(build, test, "--orders", ",".join(ORDERS if build == "o2" else ORDERS[2:]))

@@ -1,7 +1,7 @@
 """Every barrier, fence, atomic and wait in the kernels is needed by a test: taken out, each turns some build red.
 
-Nothing has to be added here for a new kernel. A site that stays green is one that no test reaches, or whose lack no test
-sees: the test of its kernel is too weak, or the call is not needed.
+Nothing has to be added here for a new kernel. A site that stays green is one that no test reaches, or whose lack no
+test sees: the test of its kernel is too weak, or the call is not needed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def test_a_line_without_a_call_is_not_caught() -> None:
 def test_the_finder_finds(tmp_path: Path) -> None:
     path = tmp_path / "x.cuh"
     path.write_text(
-        '// __syncthreads();\n/* atomicAdd(\n */ __syncwarp(mask);\nif (x) atomicMax_block(p, 1);\nputs("__threadfence()");\n'
+        "// __syncthreads();\n/* atomicAdd(\n */ __syncwarp(mask);\nif (x) atomicMax_block(p, 1);\n"
+        'puts("__threadfence()");\n'
         "ptx::cp_async_wait<1>(); ptx::cp_async<16>(a, b);\nint n = __syncthreads_count(v);\nfence();\n"
     )
     assert [(site.line, site.call) for site in sites_of(path)] == [

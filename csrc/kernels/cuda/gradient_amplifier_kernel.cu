@@ -4,10 +4,10 @@
 // Memory:    forward 2 n, backward 3 n bytes-per-element; 16-byte loads where the pointers allow, else element by
 //            element.
 // Tiling:    256 threads, 16 bytes per thread and step; a grid that fills the device and strides.
-// Numerics:  as gradient_amplifier_formula.inl: IEEE operations only, no function of the device's library, no fast math;
-//            the results are those of the simulator and of AVX2. Counts: exact integers, one warp reduction and at most
-//            two double atomics per warp; sums of integers below 2^53 are the same in every order, so the result is
-//            deterministic.
+// Numerics:  as gradient_amplifier_formula.inl: IEEE operations only, no function of the device's library, no fast
+//            math; the results are those of the simulator and of AVX2. Counts: exact integers, one warp reduction
+//            and at most two double atomics per warp; sums of integers below 2^53 are the same in every order, so
+//            the result is deterministic.
 // Limits:    n up to 2^63; no shared memory.
 // References: the paper's Eq. 3.
 
