@@ -77,7 +77,7 @@ struct Run {  // one launch
   const Launch* launch = nullptr;
   void (*body)(const void*) = nullptr;
   const void* closure = nullptr;
-  unsigned threads = 0, warps = 0, ended = 0;  // of the block
+  unsigned threads = 0, ended = 0;  // of the block
   Group groups[32][32];
   unsigned waiting = 0, generation = 0, votes[2] = {0, 0};  // of the barrier
   Site barrier_site;
@@ -147,8 +147,8 @@ void wait_for_change(Fiber& fiber, const unsigned& watched, const char* what, un
   fiber.watched = nullptr;
 }
 
-[[noreturn]] void vfail(Site site, const char* format, va_list arguments) {
-  char message[600], place[200] = "";
+void vreport(Site site, const char* format, va_list arguments) {
+  char message[700], place[200] = "";
   std::vsnprintf(message, sizeof message, format, arguments);
   if (running != nullptr) {
     const Fiber& f = *running;
@@ -158,28 +158,20 @@ void wait_for_change(Fiber& fiber, const unsigned& watched, const char* what, un
   std::snprintf(failure_text, sizeof failure_text, "%s:%u: %s%s", site.file_name(), site.line(), place, message);
   std::fprintf(stderr, "simt: %s\n", failure_text);
   ++failure_count;
-  last_error = cudaErrorLaunchFailure;
-  if (current == nullptr || running == nullptr) std::abort();  // not in a kernel: nothing to leave
-  current->failed = true;
-  to_scheduler(*running, true);
-  std::abort();
 }
 
-void report(Site site, const char* format, ...) {  // as fail, from outside a kernel
-  char message[600];
+__attribute__((format(printf, 2, 3))) void report(Site site, const char* format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  std::vsnprintf(message, sizeof message, format, arguments);
+  vreport(site, format, arguments);
   va_end(arguments);
-  std::snprintf(failure_text, sizeof failure_text, "%s:%u: %s", site.file_name(), site.line(), message);
-  std::fprintf(stderr, "simt: %s\n", failure_text);
-  ++failure_count;
 }
 
 void end_of_thread(Fiber& f) {
   Run& run = *current;
-  if (f.issued_copies != f.landed_copies)
+  if (f.issued_copies != f.landed_copies) {
     fail(f.copies_from, "cp.async: the thread ended and had not waited for this copy");
+  }
   f.ended = true;
   ++run.ended;
   if (run.waiting != 0) {
@@ -393,14 +385,8 @@ void run(const Launch& launch, void (*body)(const void*), const void* closure) {
 
 bool set_order(const char* text) {
   const std::string name = text;
-  if (name == "forward")
-    order = Order::forward;
-  else if (name == "reverse")
-    order = Order::reverse;
-  else if (name.rfind("random:", 0) == 0)
-    order = Order::random;
-  else
-    return false;
+  if (name != "forward" && name != "reverse" && name.rfind("random:", 0) != 0) return false;
+  order = name == "forward" ? Order::forward : name == "reverse" ? Order::reverse : Order::random;
   seed = order == Order::random ? std::strtoull(name.c_str() + 7, nullptr, 10) : 0;
   return true;
 }
@@ -411,7 +397,12 @@ const char* last_failure() { return failure_text; }
 void fail(Site site, const char* format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  vfail(site, format, arguments);
+  vreport(site, format, arguments);
+  va_end(arguments);
+  last_error = cudaErrorLaunchFailure;
+  current->failed = true;
+  to_scheduler(*running, true);
+  std::abort();  // nobody comes back here
 }
 
 // --- call sites that a mutation test took out ------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 // The amplifier one element at a time, in double and with the C library's functions, for CPUs that have no vector level
-// of ours: in double, results within 2 ulp and gradients within 3; in the narrower types those rounded once.
+// of ours: within 2 ulp and gradients within 4 in double; in the narrower types that, rounded once.
 #pragma once
 
 #include <cmath>
