@@ -193,16 +193,10 @@ class GpuCheck:
 
     def cpp_tests(self, shell: Shell) -> str:
         """Step: every C++ test, on the device."""
-        counts: dict[str, int] = {}
-        complaints = []
-        for binary in self.binaries:
-            done = shell.run([binary], check=False)
-            counts[binary.name] = tests_of(done.output)[0]
-            if why := complaint_of_tests(done):
-                complaints.append(f"{binary.name}: {why}")
+        done = {binary.name: shell.run([binary], check=False) for binary in self.binaries}
+        counts = {name: tests_of(one.output)[0] for name, one in done.items()}
         shell.step.counts = counts
-        if complaints:
-            raise Failure("; ".join(complaints))
+        require_none({name: complaint_of_tests(one) for name, one in done.items()})
         return f"{sum(counts.values())} tests in {len(counts)} programs"
 
     def pytest(self, shell: Shell) -> str:
@@ -234,16 +228,21 @@ class GpuCheck:
             if not program:
                 raise Failure("compute-sanitizer is neither on PATH nor with the toolkit")
             command = [program, "--tool", tool, "--error-exitcode", "1", *SANITIZER_OPTIONS[tool]]
-            complaints = [
-                f"{binary.name}: {why}"
-                for binary in self.binaries
-                if (why := complaint_of(tool, shell.run([*command, binary], check=False)))
-            ]
-            if complaints:
-                raise Failure("; ".join(complaints))
+            done = {binary.name: shell.run([*command, binary], check=False) for binary in self.binaries}
+            require_none({name: complaint_of(tool, one) for name, one in done.items()})
             return f"{len(self.binaries)} programs, nothing found"
 
         return action
+
+
+def require_none(complaints: dict[str, str | None]) -> None:
+    """Raises what there is to complain about, by program; each complaint once."""
+    programs: dict[str, list[str]] = {}
+    for program, complaint in complaints.items():
+        if complaint:
+            programs.setdefault(complaint, []).append(program)
+    if programs:
+        raise Failure("; ".join(f"{', '.join(names)}: {complaint}" for complaint, names in programs.items()))
 
 
 def first_line(text: str) -> str:
