@@ -126,7 +126,8 @@ def amplified_tanh(
     Numerics: ``sech^2`` and ``|h| >= tau`` are computed from ``x`` in float32 (float64 for double) whatever the dtype
     of ``x``, so a bit whose ``h`` has rounded to +-1 (``|x|`` above 9.01 in float32, 4.5 in float16, 3.5 in bfloat16)
     still gets the gradient it should have; a port that uses ``1 - h^2`` multiplies by 0 there. Compiled kernels:
-    forward within 2 ulp, gradient within 4 ulp of float64; those for CUDA and for AVX2 agree to the last bit. NaN in ``x`` or in the gradient propagates.
+    forward within 2 ulp, gradient within 4 ulp of float64; those for CUDA and for AVX2 agree to the last bit. NaN in
+    ``x`` or in the gradient propagates.
 
     Args:
         x: logits, any shape (usually ``[B, K]``) and strides; float32, float64, bfloat16 or float16; CPU or CUDA.

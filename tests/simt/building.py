@@ -37,15 +37,17 @@ def cuda_include() -> Path | None:
     return next((path for path in include_candidates() if all((path / name).exists() for name in needed)), None)
 
 
-@functools.cache
 def missing() -> str | None:
-    """Why nothing can be built here, or None."""
+    """Why nothing can be built here, or None; an error where RDH_EXT_CUDA=1, as in CI, says that it can."""
+    reason = None
     for tool in ("make", "g++"):
         if shutil.which(tool) is None:
-            return f"simt: no {tool}"
+            reason = f"simt: no {tool}"
     if cuda_include() is None:
-        return "simt: no headers of the CUDA toolkit (cuda_runtime.h); set CUDA_HOME"
-    return None
+        reason = "simt: no headers of the CUDA toolkit (cuda_runtime.h); set CUDA_HOME"
+    if reason and os.environ.get("RDH_EXT_CUDA") == "1":
+        raise RuntimeError(f"{reason}; RDH_EXT_CUDA=1 wants them")
+    return reason
 
 
 def make(target: str) -> None:
@@ -57,4 +59,6 @@ def make(target: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}")
+        lines = done.stderr.splitlines()
+        first = next((i for i, line in enumerate(lines) if "error" in line.lower()), 0)
+        raise RuntimeError("\n".join([" ".join(command), *lines[first : first + 20]]))

@@ -106,6 +106,16 @@ class DeviceArray {
   size_t n_, offset_;
 };
 
+// 100 major + 10 minor; the simulator is held back by nothing.
+inline int capability() {
+#if defined(RDH_SIMT)
+  return 1000;
+#else
+  cudaDeviceProp properties;
+  return cudaGetDeviceProperties(&properties, 0) == cudaSuccess ? 100 * properties.major + 10 * properties.minor : 0;
+#endif
+}
+
 inline std::vector<std::string> split(const std::string& text) {
   std::vector<std::string> parts(1);
   for (const char c : text) {
@@ -178,5 +188,13 @@ inline int main(int count, char** arguments) {
 #define EXPECT(truth, ...)                                                                    \
   do {                                                                                        \
     if (!(truth)) harness::complain(__FILE__, __LINE__, "expected " #truth "; " __VA_ARGS__); \
+  } while (false)
+// Ends a test that the device at hand has not the instructions for.
+#define NEEDS_CAPABILITY(least)                                                              \
+  do {                                                                                       \
+    if (harness::capability() < (least)) {                                                   \
+      std::printf("skipped: needs %d, the device has %d\n", (least), harness::capability()); \
+      return;                                                                                \
+    }                                                                                        \
   } while (false)
 #define FINISH() harness::finish(__FILE__, __LINE__)

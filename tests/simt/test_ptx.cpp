@@ -52,6 +52,7 @@ double element(uint32_t word, int at) {
 
 template <Kind kind>
 void product() {
+  NEEDS_CAPABILITY(800);
   std::mt19937 random(1);
   std::normal_distribution<float> normal(0, 1);
   const auto word = [&]() -> uint32_t {
