@@ -2,71 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 import torch
-
-import rdh_ext
-from rdh_ext import _native
-from rdh_ext.ops._library import NAMESPACE, REFERENCES
-
-sys.path.insert(0, str(Path(__file__).parent / "simt"))
-
-import simt_ops
-
-BACKENDS = ("reference", "scalar", "avx2", "avx512", "simt", "cuda")
-STEMS = {path.stem for path in (Path(rdh_ext.__file__).parent / "ops").glob("[a-z]*.py")}
-
-
-def missing(backend: str) -> str | None:
-    """Why ``backend`` cannot run here, or None."""
-    if backend == "reference":
-        return None
-    if backend == "cuda":
-        return None if torch.cuda.is_available() and _native.CUDA_LOADED else "no CUDA device, or no CUDA library"
-    if backend == "simt":
-        return simt_ops.missing()
-    if not _native.CPU_LOADED:
-        return "native CPU library not loaded"
-    return None if backend in _native.cpu_levels() else f"this CPU has no {backend}"
-
-
-@contextlib.contextmanager
-def replaced(kernels: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
-    """Ops on CPU tensors run what is given for their names."""
-    with torch.library._scoped_library(NAMESPACE, "IMPL") as library, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch warns that a kernel is overridden: that is the point
-        for name, kernel in kernels.items():
-            library.impl(name, kernel, "CPU", allow_override=True)
-        yield
-
-
-@contextlib.contextmanager
-def use_backend(backend: str) -> Iterator[str]:
-    """Runs every op of the package on ``backend`` inside the block; yields the device that tensors should be on."""
-    if backend == "cuda":
-        yield "cuda"
-    elif backend in ("reference", "simt"):
-        with replaced(REFERENCES if backend == "reference" else simt_ops.implementations()):
-            yield "cpu"
-    else:
-        with _native.forced_cpu_level(backend):
-            yield "cpu"
+from backends import BACKENDS, missing, use_backend
 
 
 @pytest.fixture(params=[pytest.param(name, marks=pytest.mark.cuda if name == "cuda" else ()) for name in BACKENDS])
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """The device string to put tensors on, once for every backend that can run here."""
-    reason = missing(request.param)
-    stem = request.module.__name__.removeprefix("test_")
-    if request.param == "simt" and stem in STEMS and stem not in simt_ops.STEMS:
-        reason = reason or f"{stem} has no CUDA kernel yet"
+    reason = missing(request.param, request.module.__name__.removeprefix("test_"))
     if reason:
         pytest.skip(f"{request.param}: {reason}")
     with use_backend(request.param) as device:
@@ -76,6 +22,3 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-
-
-assert rdh_ext  # importing the package registers the ops

@@ -79,7 +79,7 @@ def main() -> int:
             try:
                 say(f"torch {version}: installing")
                 folder = workdir / "venv"
-                python = make_venv(arguments.python, folder, [f"torch=={version}", "numpy", "expecttest"], environment)
+                python = make_venv(arguments.python, folder, [f"torch=={version}", "numpy"], environment)
                 if wheel is None:
                     say(f"torch {version}: building the ops, once")
                     wheel = build(python, environment, workdir)

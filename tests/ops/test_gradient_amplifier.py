@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import missing, use_backend
+from backends import missing, use_backend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import gradient_amplifier as oracle

@@ -15,28 +15,21 @@ using namespace rdh::cuda;
 
 const char* const names[] = {"float32", "float64", "bfloat16", "float16"};
 
+template <Element Tag, int Mantissa, int Lowest>
+struct Format {
+  static constexpr Element element = Tag;
+  static constexpr int mantissa = Mantissa, lowest = Lowest;  // stored bits; exponent of the smallest normal number
+};
 template <class T>
 struct Type;
 template <>
-struct Type<float> {
-  static constexpr Element element = Element::f32;
-  static constexpr int mantissa = 23, lowest = -126;
-};
+struct Type<float> : Format<Element::f32, 23, -126> {};
 template <>
-struct Type<double> {
-  static constexpr Element element = Element::f64;
-  static constexpr int mantissa = 52, lowest = -1022;
-};
+struct Type<double> : Format<Element::f64, 52, -1022> {};
 template <>
-struct Type<__nv_bfloat16> {
-  static constexpr Element element = Element::bf16;
-  static constexpr int mantissa = 7, lowest = -126;
-};
+struct Type<__nv_bfloat16> : Format<Element::bf16, 7, -126> {};
 template <>
-struct Type<__half> {
-  static constexpr Element element = Element::f16;
-  static constexpr int mantissa = 10, lowest = -14;
-};
+struct Type<__half> : Format<Element::f16, 10, -14> {};
 
 double wide(double v) { return v; }
 double wide(float v) { return v; }
