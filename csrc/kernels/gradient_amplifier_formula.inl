@@ -2,8 +2,8 @@
 // region and by the CUDA kernels, whose results are therefore the simulator's to the last bit. What a formula holds is
 // made on the host.
 //
-// Numerics: tanh and sigmoid within 2 ulp, the gradient within 4, which tests hold every lane type to; what AVX2 reaches
-// over every float of the relevant range is in benchmarks/results.
+// Numerics: tanh and sigmoid within 2 ulp, the gradient within 4, which tests hold every lane type to; what AVX2
+// reaches over every float of the relevant range is in benchmarks/results.
 
 // (num + num_lo) / (den + den_lo), the low parts being what rounding took from the high ones: half an ulp and a little.
 template <class S>
