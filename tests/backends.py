@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-import rdh_ext
 from rdh_ext import _native
 from rdh_ext.ops._library import NAMESPACE, REFERENCES
 
@@ -20,18 +19,27 @@ sys.path.insert(0, str(Path(__file__).parent / "simt"))
 import simt_ops
 
 BACKENDS = ("reference", "scalar", "avx2", "avx512", "simt", "cuda")
-STEMS = {path.stem for path in (Path(rdh_ext.__file__).parent / "ops").glob("[a-z]*.py")}
+KERNELS = Path(__file__).parents[1] / "csrc" / "kernels"
 
 
-def missing(backend: str, stem: str = "") -> str | None:
-    """Why ``backend`` cannot run here, or the op ``stem`` cannot run on it; or None."""
+def backends_of(stem: str) -> tuple[str, ...]:
+    """Those that have something of their own for an op: without a kernel they would run the reference once more."""
+    without = set()
+    if not (KERNELS / "cpu" / f"{stem}_kernel.cpp").exists():
+        without |= {"scalar", "avx2", "avx512"}
+    if not (KERNELS / "cuda" / f"{stem}_kernel.cu").exists():
+        without |= {"simt"}
+    return tuple(name for name in BACKENDS if name not in without)
+
+
+def missing(backend: str) -> str | None:
+    """Why ``backend`` cannot run here, or None."""
     if backend == "reference":
         return None
     if backend == "cuda":
         return None if torch.cuda.is_available() and _native.CUDA_LOADED else "no CUDA device, or no CUDA library"
     if backend == "simt":
-        without_kernel = stem in STEMS and stem not in simt_ops.STEMS
-        return simt_ops.missing() or (f"{stem} has no CUDA kernel yet" if without_kernel else None)
+        return simt_ops.missing()
     if not _native.CPU_LOADED:
         return "native CPU library not loaded"
     return None if backend in _native.cpu_levels() else f"this CPU has no {backend}"

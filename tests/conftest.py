@@ -6,13 +6,22 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from backends import BACKENDS, missing, use_backend
+from backends import backends_of, missing, use_backend
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.cuda if name == "cuda" else ()) for name in BACKENDS])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """``backend``: every one that the op has a kernel for. The op is the module's ``STEM``, else its name says it."""
+    marks = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "backend" in metafunc.fixturenames and "backend" not in marks:
+        stem = getattr(metafunc.module, "STEM", metafunc.module.__name__.removeprefix("test_"))
+        names = [pytest.param(name, marks=pytest.mark.cuda if name == "cuda" else ()) for name in backends_of(stem)]
+        metafunc.parametrize("backend", names, indirect=True)
+
+
+@pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The device string to put tensors on, once for every backend that can run here."""
-    reason = missing(request.param, request.module.__name__.removeprefix("test_"))
+    """The device string to put tensors on, with ops running on the backend."""
+    reason = missing(request.param)
     if reason:
         pytest.skip(f"{request.param}: {reason}")
     with use_backend(request.param) as device:

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import pytest
-import simt_ops
 import torch
 from oracles import pairwise_loss as oracle
 from torch import Tensor
 
 from rdh_ext.ops.pairwise_loss import pairwise_loss_with_parts
 
-LEVELS = ("scalar", "avx2", "avx512")
-SIMT = ("simt",) if "pairwise_loss" in simt_ops.STEMS else ()
-NATIVE = torch._C._dispatch_has_kernel_for_dispatch_key("rdh_ext::pairwise_loss", "CPU")
-on_every_backend = pytest.mark.parametrize(
-    "backend",
-    ["reference", *(LEVELS if NATIVE else ()), *SIMT, pytest.param("cuda", marks=pytest.mark.cuda)],
-    indirect=True,
-)
-"""Where there is no kernel of this op, every CPU level, and the simulator, would only run the reference once more."""
 KINDS = ("ids", "multi_hot", "similarity")
 
 

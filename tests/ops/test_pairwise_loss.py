@@ -11,7 +11,7 @@ from hamming_cases import awkward_views, poisoned_memory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import pairwise_loss as oracle
-from pairwise_cases import KINDS, Case, assert_equals_oracle, make_case, on_every_backend, run
+from pairwise_cases import KINDS, Case, assert_equals_oracle, make_case, run
 
 import rdh_ext
 from rdh_ext.ops.pairwise_loss import PAIR_WEIGHTS, QUANTIZATIONS, REDUCTIONS
@@ -21,7 +21,6 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 OPTIONS = list(itertools.product(PAIR_WEIGHTS, QUANTIZATIONS, REDUCTIONS, (True, False)))
 
 
-@on_every_backend
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("columns", [None, 6], ids=["batch", "bank"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -42,7 +41,6 @@ def test_equals_the_oracle(backend: str, kind: str, columns: int | None, dtype: 
         )
 
 
-@on_every_backend
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rows", [0, 1, 63, 65])
 def test_sizes(backend: str, kind: str, rows: int) -> None:
@@ -125,7 +123,6 @@ def test_gradcheck(columns: int | None, quantization: str) -> None:
         )
 
 
-@on_every_backend
 def test_both_roles_carry_gradient_without_a_bank_and_one_with(backend: str) -> None:
     h = torch.randn(5, 3, dtype=torch.float64, device=backend, requires_grad=True)
     bank = h.detach().clone().requires_grad_()
@@ -141,7 +138,6 @@ def test_both_roles_carry_gradient_without_a_bank_and_one_with(backend: str) -> 
     torch.testing.assert_close(torch.ops.rdh_ext.pairwise_loss(*arguments)[2], one)
 
 
-@on_every_backend
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_large_theta(backend: str, dtype: torch.dtype) -> None:
     """|theta| up to 1e4, either way: no overflow, no clamp, and the wrong pairs keep their gradient."""
@@ -156,7 +152,6 @@ def test_large_theta(backend: str, dtype: torch.dtype) -> None:
     assert bool((run(case, backend, scale=1.0, quantization="none").grad.abs() > 1).all())
 
 
-@on_every_backend
 @pytest.mark.parametrize("similar", [True, False])
 def test_easy_pairs_keep_their_relative_accuracy(backend: str, similar: bool) -> None:
     """e^-30 and its derivative, in float32, where softplus(theta) - theta would be 0."""
@@ -168,7 +163,6 @@ def test_easy_pairs_keep_their_relative_accuracy(backend: str, similar: bool) ->
     torch.testing.assert_close(got.grad.double().squeeze(), -true, rtol=1e-6, atol=0)
 
 
-@on_every_backend
 def test_log_cosh_near_its_minimum_and_far_away(backend: str) -> None:
     """x^2 / 2 near |h| = 1, where a trained bit is; |x| - log 2 at 1e4, where cosh overflows."""
     for x in (2.0**-12, 0.3, 0.999, 1.001, 5.0, 1e4):
@@ -179,7 +173,6 @@ def test_log_cosh_near_its_minimum_and_far_away(backend: str) -> None:
         assert float(got.quantization) == pytest.approx(true, rel=1e-6)
 
 
-@on_every_backend
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")], ids=str)
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)
 def test_not_finite_values_propagate(backend: str, value: float, quantization: str) -> None:
@@ -192,7 +185,6 @@ def test_not_finite_values_propagate(backend: str, value: float, quantization: s
         assert not got.grad.isfinite().all()
 
 
-@on_every_backend
 def test_balanced_weights_of_one_kind_of_pairs(backend: str) -> None:
     """Only similar pairs weigh |S| / |S1| = 1; the absent kind must not divide by 0."""
     for labels in (torch.zeros(4, dtype=torch.int64), torch.arange(4)):
@@ -203,7 +195,6 @@ def test_balanced_weights_of_one_kind_of_pairs(backend: str) -> None:
         torch.testing.assert_close(balanced.grad, plain.grad)
 
 
-@on_every_backend
 def test_any_strides(backend: str) -> None:
     case = make_case("multi_hot", 9, 11, bits=6, classes=70, dtype=torch.float32)
     dense = run(case, backend)
@@ -216,7 +207,6 @@ def test_any_strides(backend: str) -> None:
     assert got.grad.shape == (9, 6)
 
 
-@on_every_backend
 def test_dtypes_of_labels_and_similarity_do_not_matter(backend: str) -> None:
     ids, rows, given = (make_case(kind, 8, 9) for kind in KINDS)
     expected = [run(case, backend) for case in (ids, rows, given)]
@@ -233,7 +223,6 @@ def test_dtypes_of_labels_and_similarity_do_not_matter(backend: str) -> None:
         assert torch.equal(run(given._replace(similarity=given.similarity.to(dtype)), backend).grad, expected[2].grad)
 
 
-@on_every_backend
 def test_small_gradients_of_half_precision_survive_a_loss_scaler(backend: str) -> None:
     """1e-9 is 0 in float16: it is rounded behind the factor 2^16 and not before."""
     h = torch.full((2, 2), 0.5, dtype=torch.float16, device=backend, requires_grad=True)

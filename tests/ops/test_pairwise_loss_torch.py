@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from hamming_cases import LargestTensor, poisoned_memory
-from pairwise_cases import KINDS, Case, make_case, on_every_backend, run
+from pairwise_cases import KINDS, Case, make_case, run
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
@@ -17,6 +17,8 @@ from rdh_ext.ops.pairwise_loss import PAIR_WEIGHTS, QUANTIZATIONS, pairwise_loss
 from rdh_ext.reference import pairwise_loss as reference
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+STEM = "pairwise_loss"
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +31,6 @@ def op_arguments(case: Case, device: str, quantization: str = "error_aware", nee
     return (*tensors, 0.5, "balanced", quantization, 0.1, True, "mean", need_grad)
 
 
-@on_every_backend
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("columns", [None, 0, 6])
 def test_opcheck(backend: str, kind: str, columns: int | None) -> None:
@@ -40,7 +41,6 @@ def test_opcheck(backend: str, kind: str, columns: int | None) -> None:
         torch.library.opcheck(forward, (h.detach().t().contiguous().t(), *rest[:-1], False))
 
 
-@on_every_backend
 def test_opcheck_backward(backend: str) -> None:
     backward = torch.ops.rdh_ext.pairwise_loss_backward.default
     for dtype in (torch.float32, torch.float64):
@@ -50,7 +50,6 @@ def test_opcheck_backward(backend: str) -> None:
                 torch.library.opcheck(backward, (torch.rand((), dtype=dtype, device=backend), grad, h))
 
 
-@on_every_backend
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_dtypes_and_devices_of_the_result(backend: str, dtype: torch.dtype) -> None:
     """The fake, which a compiler believes, and the kernel agree on everything but the values."""
@@ -64,7 +63,6 @@ def test_dtypes_and_devices_of_the_result(backend: str, dtype: torch.dtype) -> N
         assert all(a.device.type == backend and a.is_contiguous() for a in real)
 
 
-@on_every_backend
 def test_the_gradient_is_computed_only_where_it_is_wanted(backend: str) -> None:
     case = make_case("ids", 4)
     h, labels = case.h.to(backend).requires_grad_(), case.labels.to(backend)
@@ -77,7 +75,6 @@ def test_the_gradient_is_computed_only_where_it_is_wanted(backend: str) -> None:
     assert not rdh_ext.pairwise_loss(h.detach(), similarity=given).requires_grad
 
 
-@on_every_backend
 def test_gradients_accumulate_and_scale(backend: str) -> None:
     case = make_case("multi_hot", 6)
     h, labels = case.h.to(backend).requires_grad_(), case.labels.to(backend)
@@ -107,7 +104,6 @@ def test_an_op_called_without_gradient_has_none() -> None:
         loss.backward()
 
 
-@on_every_backend
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_autocast_computes_in_float32(backend: str, dtype: torch.dtype) -> None:
     case = make_case("multi_hot", 9, 30, bits=40, classes=300, dtype=torch.float32)
@@ -190,7 +186,6 @@ def make_bank_case(kind: str, rows: int, columns: int | None, bits: int, classes
     return Case(h, labels[0], bank, labels[1], None, torch.empty(0))
 
 
-@on_every_backend
 @pytest.mark.parametrize("kind", KINDS)
 def test_poisoned_buffers(backend: str, kind: str) -> None:
     """Fresh memory holds NaN here: every element is written before it is read."""

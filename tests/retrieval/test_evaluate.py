@@ -23,6 +23,8 @@ DENOMINATORS = ("found", "relevant", "min")
 TIES = ("expected", "stable", "optimistic", "pessimistic")
 Case = tuple[Tensor, Tensor, Tensor, Tensor]
 
+STEM = "hamming_histogram"
+
 
 def make_case(queries: int, gallery: int, bits: int, classes: int | None = None, seed: int = 0) -> Case:
     """Codes that repeat, so that there are many ties, and labels: 4 class ids, or multi-hot."""
