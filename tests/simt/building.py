@@ -7,12 +7,12 @@ import functools
 import os
 import shutil
 import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 
+from cubins import ROOT, build_script
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 OUT = ROOT / "build" / "simt"
 LIBRARY = OUT / "kernels" / "libsimt_kernels.so"
 BUILDS = ("o2", "asan", "tsan")
@@ -21,13 +21,8 @@ TESTS = tuple(sorted(path.stem for path in HERE.glob("test_*.cpp")))
 
 def include_candidates() -> list[Path]:
     """Folders that may hold the toolkit's headers: those where setup.py looks, and what pip has put beside torch."""
-    sys.path.insert(0, str(ROOT))
-    try:
-        from setup import toolkit_candidates
-    finally:
-        sys.path.remove(str(ROOT))
     installed = Path(sysconfig.get_path("purelib")) / "nvidia"
-    return [home / "include" for home in toolkit_candidates()] + sorted(installed.glob("*/include"))
+    return [home / "include" for home in build_script().toolkit_candidates()] + sorted(installed.glob("*/include"))
 
 
 @functools.cache
