@@ -23,16 +23,21 @@ def prefix(build: str) -> tuple[str, ...]:
 
 
 def run(build: str, test: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A test binary's exit code, and what it said in one text."""
-    return subprocess.run(
-        [*prefix(build), OUT / build / test, *arguments],
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
+    """A test binary's exit code, and what it said in one text; 124 if it did not end, as with a barrier taken out."""
+    command = [*prefix(build), str(OUT / build / test), *arguments]
+    try:
+        return subprocess.run(
+            command,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        said = late.stdout.decode(errors="replace") if late.stdout else ""
+        return subprocess.CompletedProcess(command, 124, f"{said}\nnot done after {LIMIT_S} s")
 
 
 def sources_of(build: str, test: str) -> list[Path]:
