@@ -37,11 +37,11 @@ def missing() -> str | None:
     reason = None
     for tool in ("make", "g++"):
         if shutil.which(tool) is None:
-            reason = f"simt: no {tool}"
+            reason = f"no {tool}"
     if cuda_include() is None:
-        reason = "simt: no headers of the CUDA toolkit (cuda_runtime.h); set CUDA_HOME"
+        reason = "no headers of the CUDA toolkit (cuda_runtime.h); set CUDA_HOME"
     if reason and os.environ.get("RDH_EXT_CUDA") == "1":
-        raise RuntimeError(f"{reason}; RDH_EXT_CUDA=1 wants them")
+        raise RuntimeError(f"simt: {reason}; RDH_EXT_CUDA=1 wants them")
     return reason
 
 

@@ -17,5 +17,5 @@ def binaries() -> None:
     """The C++ tests, up to date in all builds."""
     reason = building.missing()
     if reason:
-        pytest.skip(reason)
+        pytest.skip(f"simt: {reason}")
     building.make("all")

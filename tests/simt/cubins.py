@@ -81,7 +81,7 @@ def find_nvcc() -> tuple[Path, str]:
     except SystemExit as error:  # RDH_EXT_CUDA=1, and none is here
         found = str(error)
     if isinstance(found, str):
-        raise ToolMissing(f"nvcc: {found}")
+        raise ToolMissing(f"nvcc: {found.replace(' when it was built', '')}")
     nvcc = found[0].resolve() / "bin" / "nvcc"
     version = re.search(r"release [\d.]+, V([\d.]+)", setup.ask_nvcc(nvcc, "--version"))
     return nvcc, version[1] if version else found[1]

@@ -13,7 +13,7 @@ def test_missing_headers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "include_candidates", list)
     monkeypatch.setattr(building, "cuda_include", building.cuda_include.__wrapped__)
     monkeypatch.setenv("RDH_EXT_CUDA", "auto")
-    assert building.missing() == "simt: no headers of the CUDA toolkit (cuda_runtime.h); set CUDA_HOME"
+    assert building.missing() == "no headers of the CUDA toolkit (cuda_runtime.h); set CUDA_HOME"
     assert simt_ops.missing() in (building.missing(), "switched off by RDH_EXT_DISABLE_NATIVE")
     monkeypatch.setenv("RDH_EXT_CUDA", "1")
     with pytest.raises(RuntimeError, match=r"no headers of the CUDA toolkit .*; RDH_EXT_CUDA=1 wants them"):
@@ -24,7 +24,7 @@ def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "cuda_include", lambda: Path())
     monkeypatch.setenv("RDH_EXT_CUDA", "auto")
     monkeypatch.setenv("PATH", "")
-    assert building.missing() == "simt: no g++"
+    assert building.missing() == "no g++"
 
 
 @pytest.mark.usefixtures("binaries")
