@@ -80,7 +80,7 @@ def find_toolkit() -> tuple[Path, str] | str:
     if wish not in ("auto", "0", "1"):
         sys.exit(f"rdh_ext: RDH_EXT_CUDA must be auto, 0 or 1, got {wish!r}")
     if wish == "0":
-        return "switched off by RDH_EXT_CUDA=0 when it was built"
+        return "switched off by RDH_EXT_CUDA=0"
     looked: list[str] = []
     for home in toolkit_candidates():
         if str(home) in looked:
@@ -92,9 +92,7 @@ def find_toolkit() -> tuple[Path, str] | str:
         if release and runtime and (home / "include" / "cuda_runtime.h").exists():
             return home, release[1]
         looked.append(str(home))
-    reason = (
-        f"no CUDA toolkit (nvcc, headers, libcudart_static) was found when it was built; looked in {', '.join(looked)}"
-    )
+    reason = f"no CUDA toolkit (nvcc, headers, libcudart_static) was found in {', '.join(looked)}"
     if wish == "1":
         sys.exit(f"rdh_ext: RDH_EXT_CUDA=1, but {reason}; set CUDA_HOME")
     return reason
@@ -191,7 +189,7 @@ def build_facts(toolkit: tuple[Path, str] | str) -> dict[str, str]:
         "torch_target": f"{TARGET[0]}.{TARGET[1]}",
         "cuda_release": toolkit[1] if built else "",
         "cuda_archs": os.environ["TORCH_CUDA_ARCH_LIST"] if built else "",
-        "cuda_missing": toolkit if isinstance(toolkit, str) else "",
+        "cuda_missing": "" if built else f"{toolkit} when it was built",
     }
 
 
@@ -227,7 +225,7 @@ class Build(build):
         super().run()
 
 
-class BuildExtension(cpp_extension.BuildExtension):  # type: ignore[misc,name-defined,unused-ignore]
+class BuildExtension(cpp_extension.BuildExtension):
     """PyTorch's, with libraries named without a Python version (they run on any), and words for what is missing."""
 
     cuda_missing = ""

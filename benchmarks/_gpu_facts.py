@@ -66,7 +66,7 @@ def toolkit(facts: dict[str, Any], tools: dict[str, Any]) -> str:
     except SystemExit as error:  # its way to say what is missing
         return str(error)
     if isinstance(found, str):
-        return found.replace(" when it was built", "")
+        return str(found)
     home, facts["nvcc"] = found
     tools["nvcc"] = str(home / "bin" / "nvcc")
     tools["nvcc_flags"] = setup.cuda_extension(home).extra_compile_args["nvcc"]

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import platform
@@ -321,7 +322,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("OUT is missing, the folder for logs and summary.json")
     for name in [name for name in os.environ if name.startswith(IGNORED)]:
         del os.environ[name]
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of tests may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="replace")
     folder = options.out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     gpu = GpuCheck(folder, options.limit)

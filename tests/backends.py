@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from rdh_ext import _native
@@ -43,6 +44,14 @@ def missing(backend: str) -> str | None:
     if not _native.CPU_LOADED:
         return "native CPU library not loaded"
     return None if backend in _native.cpu_levels() else f"this CPU has no {backend}"
+
+
+def require(*backends: str) -> None:
+    """Skips a test whose backends cannot all run here, by the name of the one that cannot and why."""
+    for backend in backends:
+        reason = missing(backend)
+        if reason:
+            pytest.skip(f"{backend}: {reason}")
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from backends import backends_of, missing, use_backend
+from backends import backends_of, require, use_backend
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -21,9 +21,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """The device string to put tensors on, with ops running on the backend."""
-    reason = missing(request.param)
-    if reason:
-        pytest.skip(f"{request.param}: {reason}")
+    require(request.param)
     with use_backend(request.param) as device:
         yield device
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from backends import missing, use_backend
+from backends import require, use_backend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import gradient_amplifier as oracle
@@ -260,9 +260,7 @@ def test_gradcheck(backend: str, kind: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_cuda_kernels_compute_what_avx2_computes(device_like: str, kind: str, dtype: torch.dtype) -> None:
     """Bit for bit: the same formula, and IEEE operations only."""
-    for name in ("avx2", device_like):
-        if missing(name):
-            pytest.skip(f"{name}: {missing(name)}")
+    require("avx2", device_like)
     x = (torch.randn(100_000) * torch.exp2(torch.linspace(-8, 5, 100_000))).to(dtype)
     g = torch.randn(100_000).to(dtype)
     with use_backend("avx2"):

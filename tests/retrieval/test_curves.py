@@ -179,7 +179,7 @@ def test_bad_points(method: str, arguments: tuple[object, ...], error: type[Exce
 def test_result_is_immutable_and_serialises() -> None:
     result, _, _ = make("stable", "skip")
     with pytest.raises(AttributeError):
-        result.map = 1.0  # type: ignore[misc]
+        result.map = 1.0
     numbers = json.loads(json.dumps(result.to_dict(per_query=True), allow_nan=False))
     assert numbers["map"] == result.map
     assert (numbers["ties"], numbers["empty"], numbers["queries_without_relevant"]) == ("stable", "skip", 1)

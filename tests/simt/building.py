@@ -10,7 +10,7 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-from cubins import ROOT, build_script
+from toolkit import ROOT, build_script
 
 HERE = Path(__file__).resolve().parent
 OUT = ROOT / "build" / "simt"

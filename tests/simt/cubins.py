@@ -10,7 +10,6 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-import logging
 import os
 import re
 import shutil
@@ -20,14 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from toolkit import ROOT, ToolMissing, build_script
+
 CSRC = ROOT / "csrc"
 CUBINS = ROOT / "build" / "simt" / "cubin"
 ARCHS = (75, 80, 90, 120)
-
-
-class ToolMissing(Exception):
-    """Something that is needed to compile or to look into a cubin is not here; the text says what and the way out."""
 
 
 class CompileFailure(Exception):
@@ -58,21 +54,6 @@ class Kernel:
     instructions: tuple[str, ...]  # without predicates: "LDG.E.128.CONSTANT R4, [R2.64]"
 
 
-@functools.cache
-def build_script() -> Any:
-    """``setup.py`` as a module: flags and the search for a toolkit stand there once."""
-    spec = importlib.util.spec_from_file_location("rdh_ext_setup", ROOT / "setup.py")
-    if spec is None or spec.loader is None:
-        raise ToolMissing(f"{ROOT / 'setup.py'} is not here")
-    module = importlib.util.module_from_spec(spec)
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns that there is no GPU
-    try:
-        spec.loader.exec_module(module)
-    except SystemExit as error:  # its way to say that torch or pybind11 is not installed
-        raise ToolMissing(str(error)) from error
-    return module
-
-
 def find_nvcc() -> tuple[Path, str]:
     """The nvcc that the build uses, and its version."""
     setup = build_script()
@@ -81,7 +62,7 @@ def find_nvcc() -> tuple[Path, str]:
     except SystemExit as error:  # RDH_EXT_CUDA=1, and none is here
         found = str(error)
     if isinstance(found, str):
-        raise ToolMissing(f"nvcc: {found.replace(' when it was built', '')}")
+        raise ToolMissing(f"nvcc: {found}")
     nvcc = found[0].resolve() / "bin" / "nvcc"
     version = re.search(r"release [\d.]+, V([\d.]+)", setup.ask_nvcc(nvcc, "--version"))
     return nvcc, version[1] if version else found[1]

@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cubins
-from cubins import ARCHS, CSRC, ROOT, CompileFailure, Kernel, ToolMissing
+from cubins import ARCHS, CSRC, CompileFailure, Kernel
 from sass_rules import RULES, Rule
+from toolkit import ROOT, ToolMissing
 
 BUDGET = CSRC / "kernels" / "cuda" / "budget.csv"
 COLUMNS = ("registers", "stack", "shared")

@@ -194,8 +194,6 @@ inline void __syncwarp(unsigned mask = 0xFFFFFFFFu, simt::Site site = simt::Site
   if (simt::removed(site) == simt::Removed::no) simt::meet(mask, 0, "__syncwarp", true, site);
 }
 inline void __threadfence(simt::Site site = simt::Site::current()) { simt::fence(site); }
-inline void __threadfence_block(simt::Site site = simt::Site::current()) { simt::fence(site); }
-[[noreturn]] inline void __trap(simt::Site site = simt::Site::current()) { simt::fail(site, "__trap"); }
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32, simt::Site site = simt::Site::current()) {
@@ -256,14 +254,10 @@ SIMT_WARP_REDUCTION(__reduce_or_sync, unsigned, a | b)
 SIMT_WARP_REDUCTION(__reduce_xor_sync, unsigned, a ^ b)
 #undef SIMT_WARP_REDUCTION
 
-#define SIMT_ATOMIC(name, expression)                                                   \
-  template <class T>                                                                    \
-  T name(T* at, simt::Same<T> value, simt::Site site = simt::Site::current()) {         \
-    return simt::update(at, site, [=](T old) { return static_cast<T>(expression); });   \
-  }                                                                                     \
-  template <class T>                                                                    \
-  T name##_block(T* at, simt::Same<T> value, simt::Site site = simt::Site::current()) { \
-    return name(at, value, site);                                                       \
+#define SIMT_ATOMIC(name, expression)                                                 \
+  template <class T>                                                                  \
+  T name(T* at, simt::Same<T> value, simt::Site site = simt::Site::current()) {       \
+    return simt::update(at, site, [=](T old) { return static_cast<T>(expression); }); \
   }
 SIMT_ATOMIC(atomicAdd, old + value)
 SIMT_ATOMIC(atomicSub, old - value)
@@ -284,15 +278,6 @@ template <class T>
 T __ldg(const T* at) {
   return *at;
 }
-template <class T>
-T __ldcs(const T* at) {
-  return *at;
-}
-template <class T>
-void __stcs(T* at, simt::Same<T> value) {
-  *at = value;
-}
-
 inline int __popc(unsigned x) { return std::popcount(x); }
 inline int __popcll(unsigned long long x) { return std::popcount(x); }
 inline int __clz(int x) { return std::countl_zero(static_cast<unsigned>(x)); }
@@ -316,13 +301,5 @@ inline int __dp4a(int a, int b, int sum) {
 inline unsigned __dp4a(unsigned a, unsigned b, unsigned sum) { return __dp4a_bytes(a, b, sum); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>(uint64_t{a} * b >> 32); }
 
-inline int __float_as_int(float x) { return simt::same_bits<int>(x); }
 inline unsigned __float_as_uint(float x) { return simt::same_bits<unsigned>(x); }
-inline float __int_as_float(int x) { return simt::same_bits<float>(x); }
 inline float __uint_as_float(unsigned x) { return simt::same_bits<float>(x); }
-inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
-inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
-// approximations on a device; here correct, so tests of what uses them need tolerances that a device keeps
-inline float __expf(float x) { return std::exp(x); }
-inline float __logf(float x) { return std::log(x); }
-inline float __fdividef(float a, float b) { return a / b; }

@@ -12,9 +12,10 @@ from pathlib import Path
 import cubins
 import gates
 import pytest
-from cubins import ARCHS, ROOT, CompileFailure, Kernel, Toolchain, ToolMissing
+from cubins import ARCHS, CompileFailure, Kernel, Toolchain
 from gates import BudgetFailure, Key
 from sass_rules import RULES, Rule
+from toolkit import ROOT, ToolMissing
 
 HERE = Path(__file__).parent
 SOURCES = sorted({*gates.kernel_sources(), *gates.ruled_sources()})
