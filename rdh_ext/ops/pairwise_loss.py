@@ -28,8 +28,8 @@ def _fake(h: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 _pairwise_loss = define(
     "pairwise_loss(Tensor h, Tensor? labels, Tensor? bank, Tensor? bank_labels, Tensor? similarity, float scale, "
-    "str pair_weights, str quantization, float eta, bool include_diagonal, str reduction, bool need_grad) "
-    "-> (Tensor, Tensor, Tensor)",
+    "str pair_weights, str quantization, float eta, bool include_diagonal, str reduction, str precision, "
+    "bool need_grad) -> (Tensor, Tensor, Tensor)",
     reference=reference.pairwise_loss,
     fake=_fake,
 )
@@ -51,12 +51,22 @@ def _backward(ctx: Any, saved: tuple[Tensor, ...], grad_out: Tensor, *ignored: A
     grad, h = saved
     if not ctx.need_grad:
         raise RuntimeError(f"{_OP}: called with need_grad=False, there is no gradient to return")
-    return _pairwise_loss_backward(grad_out, grad, h), *([None] * 11)
+    return _pairwise_loss_backward(grad_out, grad, h), *([None] * 12)
 
 
 set_autograd(_pairwise_loss, _backward, setup_context=_setup)
 forbid_double_backward(_pairwise_loss_backward, _OP)  # which is why it takes h
 set_autocast(_pairwise_loss, torch.float32)
+
+
+def _matmul_precision() -> str:
+    """What PyTorch allows its own float32 products on CUDA: "highest", "high" (tf32) or "medium" (bfloat16)."""
+    if torch.backends.cuda.matmul.fp32_precision != "tf32":
+        return "highest"
+    try:
+        return "medium" if torch.get_float32_matmul_precision() == "medium" else "high"
+    except RuntimeError:  # set by the newer names, for which the older question has no answer
+        return "high"
 
 
 def _check_bank(h: Tensor, bank: Any, bank_labels: Any, similarity: Any, include_diagonal: bool) -> None:
@@ -150,6 +160,7 @@ def pairwise_loss_with_parts(
         eta,
         include_diagonal,
         reduction,
+        _matmul_precision() if h.is_cuda else "highest",
         need_grad,
     )
     return loss, parts.detach()

@@ -220,9 +220,12 @@ def pairwise_loss(
     eta: float,
     include_diagonal: bool,
     reduction: str,
+    precision: str,
     need_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss ``[]``, its parts ``[2]`` (quantization before eta) and dL/dh ``[B, K]`` (empty unless wanted).
+
+    ``precision`` is for kernels: the products here follow PyTorch's switches by themselves.
 
     All three in float32, or in float64 where h is; sums over tiles in float64.
     """

@@ -134,7 +134,7 @@ def test_both_roles_carry_gradient_without_a_bank_and_one_with(backend: str) -> 
     torch.testing.assert_close(both, 2 * one)  # theta is symmetric here
     (same,) = torch.autograd.grad(rdh_ext.pairwise_loss(h, labels, h, labels, eta=0.0), h)
     torch.testing.assert_close(same, one)  # rows of a bank are constants even where they are those of h
-    arguments = (h.detach(), labels, h.detach(), labels, None, 0.5, "none", "none", 0.0, True, "mean", True)
+    arguments = (h.detach(), labels, h.detach(), labels, None, 0.5, "none", "none", 0.0, True, "mean", "highest", True)
     torch.testing.assert_close(torch.ops.rdh_ext.pairwise_loss(*arguments)[2], one)
 
 

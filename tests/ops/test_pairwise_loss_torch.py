@@ -28,7 +28,7 @@ def _fresh_compiler() -> None:
 
 def op_arguments(case: Case, device: str, quantization: str = "error_aware", need_grad: bool = True) -> tuple:
     tensors = tuple(None if t is None else t.to(device) for t in case[:5])
-    return (*tensors, 0.5, "balanced", quantization, 0.1, True, "mean", need_grad)
+    return (*tensors, 0.5, "balanced", quantization, 0.1, True, "mean", "highest", need_grad)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -167,7 +167,7 @@ def test_no_temporary_grows_with_pairs(kind: str, sizes: tuple[int, int | None, 
     rows, columns, bits, classes = sizes
     h, labels, bank, bank_labels, _ = op_arguments(make_bank_case(kind, rows, columns, bits, classes), "cpu")[:5]
     with LargestTensor() as largest:
-        arguments = (0.5, "balanced", "error_aware", 0.1, True, "mean", True)
+        arguments = (0.5, "balanced", "error_aware", 0.1, True, "mean", "highest", True)
         loss, _, grad = reference.pairwise_loss(h, labels, bank, bank_labels, None, *arguments)
     assert bool(loss.isfinite())
     assert bool(grad.isfinite().all())
