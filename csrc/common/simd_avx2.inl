@@ -5,7 +5,7 @@ struct F32 {
   using Real = float;
   using V = __m256;
   using M = __m256;
-  static constexpr int width = 8;
+  static constexpr int width = 8, registers = 16;
   static constexpr int largest_shift = 252;  // of scale and half_powers
   static constexpr bool has_lookup = false;
 
@@ -31,6 +31,11 @@ struct F32 {
   static V fms(V a, V b, V c) { return _mm256_fmsub_ps(a, b, c); }    // a b - c
   static V fnma(V a, V b, V c) { return _mm256_fnmadd_ps(a, b, c); }  // c - a b
   static V min(V a, V b) { return _mm256_min_ps(a, b); }              // b where either is NaN
+  static V max(V a, V b) { return _mm256_max_ps(a, b); }
+  static V reciprocal(V a) {  // within 1 ulp
+    const V r = _mm256_rcp_ps(a), rest = fnma(a, r, set(1.0f));
+    return fma(r, fma(rest, rest, rest), r);
+  }
   static V abs(V a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
   static V neg(V a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
   // magnitude >= 0 with the sign of s; a with its sign flipped where s is negative
@@ -45,6 +50,30 @@ struct F32 {
   static V select(M m, V yes, V no) { return _mm256_blendv_ps(no, yes, m); }
   static V mul_where(M m, V a, V b) { return select(m, mul(a, b), a); }  // a b or a
   static int count(M m) { return __builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps(m))); }
+
+  // lanes that are chosen by the bits of a word, which has one for each lane of several vectors; the sign of a lane
+  // says
+  using Choice = V;
+  static Choice choice(uint64_t word, int vector) {
+    const __m256i places = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
+    return _mm256_castsi256_ps(_mm256_sllv_epi32(_mm256_set1_epi32(static_cast<int>(word >> (8 * vector))), places));
+  }
+  static V flip(Choice c, V v) { return flip_sign(v, c); }  // the sign, where chosen
+  static V keep(Choice c, V v) { return _mm256_blendv_ps(set(0), v, c); }
+  static V pick(Choice c, V yes, V no) { return _mm256_blendv_ps(no, yes, c); }
+
+  // u = 2^k m, m in [sqrt(1/2), sqrt(2)), for normal u > 0
+  static void split(V u, V& k, V& m) {
+    const __m256i root_half = _mm256_set1_epi32(0x3F3504F3);
+    const __m256i above = _mm256_sub_epi32(_mm256_castps_si256(u), root_half);
+    k = _mm256_cvtepi32_ps(_mm256_srai_epi32(above, 23));
+    m = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_and_si256(above, _mm256_set1_epi32(0x7FFFFF)), root_half));
+  }
+  static void add_to(double* sums, V v) {
+    const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(v)), high = _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
+    _mm256_storeu_pd(sums, _mm256_add_pd(_mm256_loadu_pd(sums), low));
+    _mm256_storeu_pd(sums + 4, _mm256_add_pd(_mm256_loadu_pd(sums + 4), high));
+  }
 
   // v 2^n for integral n in [-252, 0], in two normal steps, so that a subnormal result is rounded once
   static V scale(V v, V n) {
@@ -84,7 +113,7 @@ struct F64 {
   using Real = double;
   using V = __m256d;
   using M = __m256d;
-  static constexpr int width = 4;
+  static constexpr int width = 4, registers = 16;
   static constexpr int largest_shift = 2044;
   static constexpr bool has_lookup = false;
 
@@ -101,6 +130,8 @@ struct F64 {
   static V fms(V a, V b, V c) { return _mm256_fmsub_pd(a, b, c); }
   static V fnma(V a, V b, V c) { return _mm256_fnmadd_pd(a, b, c); }
   static V min(V a, V b) { return _mm256_min_pd(a, b); }
+  static V max(V a, V b) { return _mm256_max_pd(a, b); }
+  static V reciprocal(V a) { return div(set(1.0), a); }
   static V abs(V a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }
   static V neg(V a) { return _mm256_xor_pd(a, _mm256_set1_pd(-0.0)); }
   static V with_sign(V magnitude, V s) { return _mm256_or_pd(magnitude, _mm256_and_pd(s, _mm256_set1_pd(-0.0))); }
@@ -114,6 +145,30 @@ struct F64 {
   static V select(M m, V yes, V no) { return _mm256_blendv_pd(no, yes, m); }
   static V mul_where(M m, V a, V b) { return select(m, mul(a, b), a); }  // a b or a
   static int count(M m) { return __builtin_popcount(static_cast<unsigned>(_mm256_movemask_pd(m))); }
+
+  using Choice = V;
+  static Choice choice(uint64_t word, int vector) {
+    const __m256i places = _mm256_setr_epi64x(63, 62, 61, 60);
+    return _mm256_castsi256_pd(
+        _mm256_sllv_epi64(_mm256_set1_epi64x(static_cast<int64_t>(word >> (4 * vector))), places));
+  }
+  static V flip(Choice c, V v) { return flip_sign(v, c); }
+  static V keep(Choice c, V v) { return _mm256_blendv_pd(set(0), v, c); }
+  static V pick(Choice c, V yes, V no) { return _mm256_blendv_pd(no, yes, c); }
+
+  static void split(V u, V& k, V& m) {
+    const __m256i root_half = _mm256_set1_epi64x(0x3FE6A09E667F3BCD);
+    const __m256i above = _mm256_sub_epi64(_mm256_castpd_si256(u), root_half);
+    // k + 1.5 2^52 by integer arithmetic; u >= 1/2 here, so k >= -1: the shift of a negative number is put right
+    const __m256i shifted =
+        _mm256_sub_epi64(_mm256_srli_epi64(_mm256_add_epi64(above, _mm256_set1_epi64x(int64_t{1} << 62)), 52),
+                         _mm256_set1_epi64x(int64_t{1} << 10));
+    const V rounder = set(6755399441055744.0);
+    k = sub(_mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(rounder), shifted)), rounder);
+    m = _mm256_castsi256_pd(
+        _mm256_add_epi64(_mm256_and_si256(above, _mm256_set1_epi64x((int64_t{1} << 52) - 1)), root_half));
+  }
+  static void add_to(double* sums, V v) { _mm256_storeu_pd(sums, _mm256_add_pd(_mm256_loadu_pd(sums), v)); }
 
   // as for F32, with n in [-2044, 0]
   static V scale(V v, V n) {
@@ -138,3 +193,14 @@ struct F64 {
     return _mm256_castsi256_pd(_mm256_slli_epi64(exponent, 52));
   }
 };
+
+// Bit i: byte i of 64 is not 0.
+inline uint64_t nonzero_bytes(const uint8_t* p) {
+  uint64_t zeros = 0;
+  for (int i = 0; i < 2; ++i) {
+    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32 * i));
+    const __m256i equal = _mm256_cmpeq_epi8(bytes, _mm256_setzero_si256());
+    zeros |= static_cast<uint64_t>(static_cast<uint32_t>(_mm256_movemask_epi8(equal))) << (32 * i);
+  }
+  return ~zeros;
+}

@@ -5,7 +5,7 @@ struct F32 {
   using Real = float;
   using V = __m512;
   using M = __mmask16;
-  static constexpr int width = 16;
+  static constexpr int width = 16, registers = 32;
   static constexpr int largest_shift = 252;  // of scale and half_powers
   static constexpr bool has_lookup = true;   // table, lookup, bits, quarters
 
@@ -31,6 +31,11 @@ struct F32 {
   static V fms(V a, V b, V c) { return _mm512_fmsub_ps(a, b, c); }    // a b - c
   static V fnma(V a, V b, V c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a b
   static V min(V a, V b) { return _mm512_min_ps(a, b); }              // b where either is NaN
+  static V max(V a, V b) { return _mm512_max_ps(a, b); }
+  static V reciprocal(V a) {  // within 1 ulp
+    const V r = _mm512_rcp14_ps(a);
+    return fma(r, fnma(a, r, set(1.0f)), r);
+  }
   static V abs(V a) { return _mm512_abs_ps(a); }
   static V neg(V a) { return flip_sign(a, _mm512_set1_ps(-0.0f)); }
   // magnitude >= 0 with the sign of s; a with its sign flipped where s is negative. Truth tables over (a, s, sign bit).
@@ -45,6 +50,28 @@ struct F32 {
   static V select(M m, V yes, V no) { return _mm512_mask_blend_ps(m, no, yes); }
   static V mul_where(M m, V a, V b) { return _mm512_mask_mul_ps(a, m, a, b); }  // a b or a
   static int count(M m) { return __builtin_popcount(m); }
+
+  // lanes that are chosen by the bits of a word, which has one for each lane of several vectors
+  using Choice = __mmask16;
+  static Choice choice(uint64_t word, int vector) { return static_cast<Choice>(word >> (16 * vector)); }
+  static V flip(Choice c, V v) {  // the sign, where chosen
+    const __m512i bits = _mm512_castps_si512(v);
+    return _mm512_castsi512_ps(_mm512_mask_xor_epi32(bits, c, bits, _mm512_set1_epi32(static_cast<int>(0x80000000u))));
+  }
+  static V keep(Choice c, V v) { return _mm512_maskz_mov_ps(c, v); }  // or 0
+  static V pick(Choice c, V yes, V no) { return _mm512_mask_blend_ps(c, no, yes); }
+
+  // u = 2^k m, m in [sqrt(1/2), sqrt(2)), for normal u > 0
+  static void split(V u, V& k, V& m) {
+    k = _mm512_getexp_ps(mul(u, set(1.41421356f)));
+    m = _mm512_scalef_ps(u, neg(k));
+  }
+  static void add_to(double* sums, V v) {
+    const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(v)),
+                  high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
+    _mm512_storeu_pd(sums, _mm512_add_pd(_mm512_loadu_pd(sums), low));
+    _mm512_storeu_pd(sums + 8, _mm512_add_pd(_mm512_loadu_pd(sums + 8), high));
+  }
 
   static V scale(V v, V n) { return _mm512_scalef_ps(v, n); }  // v 2^n, n integral
   static V scale_normal(V v, V n) { return scale(v, n); }
@@ -94,7 +121,7 @@ struct F64 {
   using Real = double;
   using V = __m512d;
   using M = __mmask8;
-  static constexpr int width = 8;
+  static constexpr int width = 8, registers = 32;
   static constexpr int largest_shift = 2044;
   static constexpr bool has_lookup = false;
 
@@ -111,6 +138,8 @@ struct F64 {
   static V fms(V a, V b, V c) { return _mm512_fmsub_pd(a, b, c); }
   static V fnma(V a, V b, V c) { return _mm512_fnmadd_pd(a, b, c); }
   static V min(V a, V b) { return _mm512_min_pd(a, b); }
+  static V max(V a, V b) { return _mm512_max_pd(a, b); }
+  static V reciprocal(V a) { return div(set(1.0), a); }
   static V abs(V a) { return _mm512_abs_pd(a); }
   static V neg(V a) { return flip_sign(a, _mm512_set1_pd(-0.0)); }
   static V with_sign(V magnitude, V s) { return _mm512_or_pd(magnitude, _mm512_and_pd(s, _mm512_set1_pd(-0.0))); }
@@ -125,6 +154,18 @@ struct F64 {
   static V mul_where(M m, V a, V b) { return _mm512_mask_mul_pd(a, m, a, b); }  // a b or a
   static int count(M m) { return __builtin_popcount(m); }
 
+  using Choice = __mmask8;
+  static Choice choice(uint64_t word, int vector) { return static_cast<Choice>(word >> (8 * vector)); }
+  static V flip(Choice c, V v) { return _mm512_mask_xor_pd(v, c, v, _mm512_set1_pd(-0.0)); }
+  static V keep(Choice c, V v) { return _mm512_maskz_mov_pd(c, v); }
+  static V pick(Choice c, V yes, V no) { return _mm512_mask_blend_pd(c, no, yes); }
+
+  static void split(V u, V& k, V& m) {
+    k = _mm512_getexp_pd(mul(u, set(1.4142135623730951)));
+    m = _mm512_scalef_pd(u, neg(k));
+  }
+  static void add_to(double* sums, V v) { _mm512_storeu_pd(sums, _mm512_add_pd(_mm512_loadu_pd(sums), v)); }
+
   static V scale(V v, V n) { return _mm512_scalef_pd(v, n); }
   static V scale_normal(V v, V n) { return scale(v, n); }
   static void half_powers(V n, V& a, V& b) {
@@ -137,3 +178,9 @@ struct F64 {
  private:
   static V round(V a) { return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 };
+
+// Bit i: byte i of 64 is not 0.
+inline uint64_t nonzero_bytes(const uint8_t* p) {
+  const __m512i bytes = _mm512_loadu_si512(p);
+  return _mm512_test_epi8_mask(bytes, bytes);
+}

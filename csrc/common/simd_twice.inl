@@ -40,6 +40,8 @@ struct Twice {
   static V fms(V x, V y, V z) { return {S::fms(x.a, y.a, z.a), S::fms(x.b, y.b, z.b)}; }
   static V fnma(V x, V y, V z) { return {S::fnma(x.a, y.a, z.a), S::fnma(x.b, y.b, z.b)}; }
   static V min(V x, V y) { return {S::min(x.a, y.a), S::min(x.b, y.b)}; }
+  static V max(V x, V y) { return {S::max(x.a, y.a), S::max(x.b, y.b)}; }
+  static V reciprocal(V x) { return {S::reciprocal(x.a), S::reciprocal(x.b)}; }
   static V abs(V x) { return {S::abs(x.a), S::abs(x.b)}; }
   static V neg(V x) { return {S::neg(x.a), S::neg(x.b)}; }
   static V with_sign(V x, V s) { return {S::with_sign(x.a, s.a), S::with_sign(x.b, s.b)}; }
@@ -52,6 +54,24 @@ struct Twice {
   static V mul_where(M m, V x, V y) { return {S::mul_where(m.a, x.a, y.a), S::mul_where(m.b, x.b, y.b)}; }
   static int count(M m) { return S::count(m.a) + S::count(m.b); }
   static bool any(M m) { return S::any(S::either(m.a, m.b)); }
+
+  struct Choice {
+    typename S::Choice a, b;
+  };
+  static Choice choice(uint64_t word, int vector) {
+    return {S::choice(word, 2 * vector), S::choice(word, 2 * vector + 1)};
+  }
+  static V flip(Choice c, V v) { return {S::flip(c.a, v.a), S::flip(c.b, v.b)}; }
+  static V keep(Choice c, V v) { return {S::keep(c.a, v.a), S::keep(c.b, v.b)}; }
+  static V pick(Choice c, V yes, V no) { return {S::pick(c.a, yes.a, no.a), S::pick(c.b, yes.b, no.b)}; }
+  static void split(V u, V& k, V& m) {
+    S::split(u.a, k.a, m.a);
+    S::split(u.b, k.b, m.b);
+  }
+  static void add_to(double* sums, V v) {
+    S::add_to(sums, v.a);
+    S::add_to(sums + S::width, v.b);
+  }
 
   static V scale(V x, V n) { return {S::scale(x.a, n.a), S::scale(x.b, n.b)}; }
   static V scale_normal(V x, V n) { return {S::scale_normal(x.a, n.a), S::scale_normal(x.b, n.b)}; }

@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "common/element.h"
 
@@ -53,4 +54,61 @@ inline PairwiseFactors pairwise_factors(const PairwiseParams& p) {
   return {pairs > 0 ? 1.0 / pairs : 1.0, bits > 0 ? 1.0 / bits : 1.0};
 }
 
+// Contiguous h [B, K] and v [N, K] (h again where with_itself), and one source of similarity: class ids [B] and [N],
+// any values, bytes [B, C] and [N, C] of which all but 0 is 1, or a matrix [B, N] with any strides, in elements.
+struct PairwiseInputs {
+  const void *h, *v;
+  Element h_element, v_element;
+  Similarity similarity;
+  const int64_t *row_ids, *column_ids;
+  const uint8_t *row_labels, *column_labels;
+  int64_t classes;
+  const void* matrix;
+  int64_t matrix_row, matrix_column;
+  int matrix_bytes;      // of an element: 1, 2, 4 or 8
+  bool matrix_floating;  // -0.0 is 0
+};
+
+// loss [1], parts [2], grad [B, K] or null; double where h is, else float.
+struct PairwiseOutputs {
+  void *loss, *parts, *grad;
+};
+
+namespace cpu {
+
+// Runs body(0) ... body(n - 1), on as many threads as the caller likes.
+using Parallel = std::function<void(int64_t n, const std::function<void(int64_t)>& body)>;
+
+// Returns false where memory for the workspace is missing. N is below 2^31.
+bool pairwise_loss(const PairwiseParams& params, const PairwiseInputs& inputs, const PairwiseOutputs& outputs,
+                   const Parallel& parallel);
+
+// to = from * factor, rounded once, n elements; from is float, or double where `element` is.
+void pairwise_loss_backward(Element element, const void* from, double factor, void* to, int64_t n);
+
+}  // namespace cpu
+
+namespace cuda {
+
+// How the two products of a pair are computed: float (double for double h) as they are, or on the matrix units, from
+// sm_80 on, with inputs rounded to tf32 or to bfloat16 and sums in float.
+enum class Products { exact, tf32, bf16 };
+
+// What a call gets: at most what `allowed` says, and what h, K and the device (100 major + 10 minor) can do.
+Products pairwise_loss_products(const PairwiseParams& params, const PairwiseInputs& inputs, Products allowed,
+                                int capability);
+
+// Bytes of the workspace, aligned to 16. B and N are below 2^31.
+int64_t pairwise_loss_workspace(const PairwiseParams& params, const PairwiseInputs& inputs, Products products);
+
+// Asynchronous on `stream` (a cudaStream_t), and no read of the device on the way. Returns a cudaError_t as int.
+int launch_pairwise_loss(const PairwiseParams& params, const PairwiseInputs& inputs, const PairwiseOutputs& outputs,
+                         Products products, void* workspace, void* stream);
+
+// to = from * factor, rounded once, n elements; from and the factor (one, on the device) are float, or double where
+// `element` is.
+int launch_pairwise_loss_backward(Element element, const void* from, const void* factor, void* to, int64_t n,
+                                  void* stream);
+
+}  // namespace cuda
 }  // namespace rdh

@@ -1,0 +1,36 @@
+// Registers the CPU kernels of the pairwise loss under the schemas of rdh_ext/ops/pairwise_loss.py.
+
+#include "bindings/pairwise_loss.h"
+
+#include "bindings/checks.h"
+
+namespace rdh {
+namespace {
+
+struct Backend {
+  static void pairwise_loss(const char* op, const PairwiseParams& params, const PairwiseInputs& inputs, Precision,
+                            const PairwiseOutputs& outputs, const Tensor&) {
+    const bool enough =
+        cpu::pairwise_loss(params, inputs, outputs, [](int64_t n, const std::function<void(int64_t)>& body) {
+          torch::stable::parallel_for(0, n, 1, [&body](int64_t begin, int64_t end) {
+            for (int64_t i = begin; i < end; ++i) body(i);
+          });
+        });
+    RDH_CHECK(enough, op, ": out of memory: no room for the workspace of ", params.rows, " by ", params.columns,
+              " pairs of ", params.bits, " bits");
+  }
+
+  static void pairwise_loss_backward(const char* name, const Tensor& grad_out, const Tensor& grad, Tensor& out) {
+    const void* factor = grad_out.const_data_ptr();
+    const bool wide = grad.scalar_type() == ScalarType::Double;
+    cpu::pairwise_loss_backward(
+        element_of(out, name), grad.const_data_ptr(),
+        wide ? *static_cast<const double*>(factor) : static_cast<double>(*static_cast<const float*>(factor)),
+        out.mutable_data_ptr(), out.numel());
+  }
+};
+
+}  // namespace
+}  // namespace rdh
+
+STABLE_TORCH_LIBRARY_IMPL(rdh_ext, CPU, m) { rdh::PairwiseLossOps<rdh::Backend>::add_to(m); }
