@@ -1,6 +1,6 @@
 """Deep hashing for PyTorch: the gradient amplifier and losses of RDH, exact Hamming evaluation."""
 
-from . import nn, retrieval
+from . import distributed, nn, retrieval
 from ._build_info import build_info
 from .ops import (
     amplified_sigmoid,
@@ -21,6 +21,7 @@ __all__ = [
     "amplified_sigmoid",
     "amplified_tanh",
     "build_info",
+    "distributed",
     "evaluate",
     "gradient_amplifier",
     "hamming_distance",

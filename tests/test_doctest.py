@@ -18,6 +18,7 @@ from rdh_ext.hashing import MissingExtra
 HOUSES = (
     "rdh_ext",
     "rdh_ext.nn",
+    "rdh_ext.distributed",
     "rdh_ext.retrieval",
     "rdh_ext.hashing",
     "rdh_ext.hashing.data",

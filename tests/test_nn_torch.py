@@ -1,13 +1,11 @@
-"""What PyTorch does to models, done to ours: compile, export, autocast, checkpoints, transforms, data parallel."""
+"""What PyTorch does to models, done to ours: compile, export, autocast, checkpoints, transforms."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import ddp_worker
 import pytest
 import torch
 from torch import Tensor, nn
@@ -238,24 +236,3 @@ def test_hooks_and_frozen_layers() -> None:
     assert torch.equal(model[2].weight.grad, expected[4])
     assert len(seen) == 1
     assert torch.allclose(seen[0].T @ x, expected[2], rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="a PyTorch without torch.distributed")
-def test_data_parallel_in_two_processes(tmp_path: Path) -> None:
-    """Gradients are the mean over ranks, each rank counts its own bits, and their sum is everybody's."""
-    torch.multiprocessing.spawn(ddp_worker.main, (2, str(tmp_path)), nprocs=2)
-    results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    grads, counts = [], torch.zeros(3, dtype=torch.int64)
-    x, labels = ddp_worker.make_batch()
-    for rank in range(2):
-        counter = BitCounter("cpu")
-        model = ddp_worker.make_model(counter)
-        ddp_worker.loss_of(model, x.chunk(2)[rank], labels.chunk(2)[rank]).backward()
-        grads.append([parameter.grad for parameter in model.parameters()])
-        assert results[rank]["counts"].tolist() == list(counter.read(reset=False))
-        counts += torch.tensor(counter.read())
-    assert counts[0] > 0
-    mean = [(a + b) / 2 for a, b in zip(*grads, strict=True)]
-    for result in results:
-        assert torch.equal(result["everyone"], counts)
-        torch.testing.assert_close(result["grads"], mean)

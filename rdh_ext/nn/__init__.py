@@ -1,6 +1,7 @@
-"""Modules without arithmetic: each holds parameters and calls the op of the same name."""
+"""Modules without arithmetic: each holds parameters and calls the op of the same name; the bank holds rows."""
 
 from .._bit_counter import BitCounter, BitCounts
+from .code_bank import CodeBank
 from .gradient_amplifier import AmplifiedSigmoid, AmplifiedTanh, GradientAmplifier, rescue_
 from .pairwise_loss import LossParts, PairwiseLoss
 
@@ -9,6 +10,7 @@ __all__ = [
     "AmplifiedTanh",
     "BitCounter",
     "BitCounts",
+    "CodeBank",
     "GradientAmplifier",
     "LossParts",
     "PairwiseLoss",

@@ -20,7 +20,7 @@ from hamming_cases import nested, random_codes
 from torch import Tensor
 
 import rdh_ext
-from rdh_ext import nn, retrieval
+from rdh_ext import distributed, nn, retrieval
 
 H = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
 Q, G = random_codes(4, 16, 1), random_codes(6, 16, 2)
@@ -38,6 +38,24 @@ LOSS = {
     "include_diagonal": "bool",
 }
 METRICS = {"topk": "count or None", "ties": "choice", "denominator": "choice"}
+
+
+def beside(spoiled: dict[str, Any], **good: Tensor) -> dict[str, Any]:
+    """Arguments of which some are spoiled, all on the device of those."""
+    device = next((value.device for value in spoiled.values() if isinstance(value, Tensor)), None)
+    return {**{name: value.to(device) for name, value in good.items()}, **spoiled}
+
+
+def updated_bank(**spoiled: Any) -> Tensor:
+    arguments = beside(spoiled, index=IDS, h=H, labels=IDS)
+    device = next(value.device for value in arguments.values() if isinstance(value, Tensor))
+    bank = nn.CodeBank(4, 16).to(device)
+    bank.update(**arguments)
+    return bank.outputs
+
+
+def gathered(**spoiled: Any) -> Tensor:
+    return distributed.gather_batch(**beside(spoiled, h=H, labels=IDS))[0]
 
 
 class Subject(NamedTuple):
@@ -81,6 +99,21 @@ SUBJECTS = (
         {},
     ),
     Subject("pairwise_loss", nn.PairwiseLoss, {}, LOSS),
+    Subject(
+        "CodeBank",
+        lambda **options: nn.CodeBank(**{"length": 4, "bits": 16, **options}),
+        {},
+        {"length": "count", "bits": "count", "classes": "count or None", "dtype": "dtype"},
+    ),
+    Subject("CodeBank", lambda labels: nn.CodeBank(4, 16, labels=labels).outputs, {"labels": (IDS, "labels")}, {}),
+    *(
+        Subject("CodeBank", updated_bank, {argument: value}, {})
+        for argument, value in {"h": (H, "float"), "index": (IDS, "index"), "labels": (IDS, "labels")}.items()
+    ),
+    *(
+        Subject("gather_batch", gathered, {argument: value}, {})
+        for argument, value in {"h": (H, "float"), "labels": (IDS, "labels")}.items()
+    ),
     Subject("pack_codes", rdh_ext.pack_codes, {"h": (H, "float")}, {}),
     Subject("count_zeros", retrieval.count_zeros, {"h": (H, "float")}, {}, needs_values=True),
     Subject(
@@ -137,6 +170,7 @@ BAD_TENSORS: dict[str, tuple[torch.dtype, ...]] = {
     "labels": (torch.float32, torch.bool, torch.complex64),
     "matrix": (torch.complex64,),
     "histogram": (torch.float32, torch.int32, torch.uint8),
+    "index": (torch.float32, torch.bool, torch.complex64, torch.uint16),
 }
 HUGE = 10**400
 BAD_OPTIONS: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
@@ -151,6 +185,7 @@ BAD_OPTIONS: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
     "count": ((1.0, "1", None, True, 1j, torch.tensor(1), [1], np.float64(1)), (0, -1, -HUGE, np.int64(-3))),
     "radius": ((1.0, "1", None, True, torch.tensor(1), [1]), (-1, -HUGE)),
     "bits": ((16.0, "16", None, True, torch.tensor(16), [16]), (0, 8, 17, -16, HUGE, 2**63)),
+    "dtype": (("float32", None, 3, torch.int64, torch.complex64, torch.float8_e4m3fn), ()),
     "points": ((3, "123", [1.5], [True], [None], [[1]], np.array(3)), ([-1], [0, 17], [HUGE])),
 }
 
@@ -185,7 +220,7 @@ def every_option() -> Iterator[Any]:
 def test_every_public_function_is_here() -> None:
     public = {
         name
-        for module in (rdh_ext, nn, retrieval)
+        for module in (rdh_ext, nn, distributed, retrieval)
         for name in module.__all__
         if callable(getattr(module, name)) and name not in NOT_HERE | RESULTS
     }
