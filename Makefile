@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export MAX_JOBS ?= 2
 CSRC := $(shell find csrc -type f)
-FORMATTED := $(filter %.h %.cpp %.cu %.cuh %.inl,$(CSRC) $(shell find tests/simt -type f))
+FORMATTED := $(filter %.h %.cpp %.cu %.cuh %.inl,$(CSRC) $(shell find tests/simt benchmarks -type f))
 
 .PHONY: help demo test test-reference test-simt test-abi test-install lint format bench clean
 .SECONDARY:
@@ -54,8 +54,9 @@ format: $(VENV)/.with-lint  ## let the tools format everything
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(FORMATTED)
 
-bench: $(VENV)/.with-test  ## measure the amplifier against its peers on this machine, into build/
+bench: $(VENV)/.with-test  ## measure the ops against their peers on this machine, into build/
 	$(BIN)/python benchmarks/gradient_amplifier.py --out build/gradient_amplifier_cpu.csv
+	$(BIN)/python benchmarks/pairwise_loss.py --out build/pairwise_loss_cpu.csv
 
 clean:  ## remove everything that was made here
 	rm -rf $(VENV) build dist *.egg-info rdh_ext/*.so rdh-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

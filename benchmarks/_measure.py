@@ -48,24 +48,51 @@ def _seconds(function: Callable[[], object], calls: int) -> float:
     return (time.perf_counter() - start) / calls
 
 
+def _warm_up(function: Callable[[], object], seconds: float) -> int:
+    """Compiles what compiles itself, fills caches, and says how many calls take about ``seconds``."""
+    function()
+    if _seconds(function, 1) > seconds:
+        return 1
+    function()
+    return max(1, int(seconds / max(_seconds(function, 2), 1e-7)))
+
+
+def sample(
+    providers: dict[str, Callable[[], object]],
+    *,
+    rounds: int = 31,
+    seconds: float = 0.02,
+    probes: dict[str, Callable[[], float]] | None = None,
+    fewer: dict[str, int] | None = None,
+) -> dict[str, list[float]]:
+    """Seconds per call of every provider, one entry per round: in a round one comes after the other, each for about
+    ``seconds``.
+
+    ``probes`` are asked in turn with the providers, and what they return is kept; ``fewer`` has the providers that take
+    part in the first rounds only, and in how many.
+    """
+    calls = {name: _warm_up(function, seconds) for name, function in providers.items()}
+    samples: dict[str, list[float]] = {name: [] for name in (*providers, *(probes or {}))}
+    for turn in range(rounds):
+        for name, function in providers.items():
+            if turn < (fewer or {}).get(name, rounds):
+                samples[name].append(_seconds(function, calls[name]))
+        for name, probe in (probes or {}).items():
+            samples[name].append(probe())
+    return samples
+
+
+def timing(values: list[float]) -> Timing:
+    """Of at least two samples."""
+    cuts = statistics.quantiles(values, n=5)
+    return Timing(cuts[0], statistics.median(values), cuts[3])
+
+
 def take_turns(
     providers: dict[str, Callable[[], object]], *, rounds: int = 31, seconds: float = 0.02
 ) -> dict[str, Timing]:
     """Times every provider ``rounds`` times, one after the other within a round, each for about ``seconds``."""
-    calls = {}
-    for name, function in providers.items():
-        for _ in range(3):
-            function()
-        calls[name] = max(1, int(seconds / max(_seconds(function, 2), 1e-7)))
-    samples: dict[str, list[float]] = {name: [] for name in providers}
-    for _ in range(rounds):
-        for name, function in providers.items():
-            samples[name].append(_seconds(function, calls[name]))
-    timings = {}
-    for name, values in samples.items():
-        cuts = statistics.quantiles(values, n=5)
-        timings[name] = Timing(cuts[0], statistics.median(values), cuts[3])
-    return timings
+    return {name: timing(values) for name, values in sample(providers, rounds=rounds, seconds=seconds).items()}
 
 
 def machine() -> dict[str, str]:

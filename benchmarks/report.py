@@ -25,6 +25,22 @@ PROVIDERS = {
     "native tanh": "`torch.tanh` alone, nothing amplified",
     "five passes": "five passes over memory",
 }
+PAIRWISE = "pairwise_loss_cpu"
+PAIRWISE_SHAPES = {
+    "128x5000": "128 x 5,000",
+    "1024x10500": "1,024 x 10,500",
+    "128x128": "128 with itself",
+    "128x10000-multi-hot": "128 x 10,000, 80 labels",
+}
+PAIRWISE_PROVIDERS = {  # label -> providers, of which the fastest is shown
+    "**rdh_ext**": ("rdh_ext",),
+    "rdh_ext without AVX-512": ("rdh_ext avx2",),
+    "`torch.compile`, value and gradient by hand": ("compiled by hand", "compiled by hand class sums"),
+    "`torch.compile`, autograd": ("compiled", "compiled BCE", "compiled class sums", "compiled BCE class sums"),
+    "eager, closed form": ("eager", "eager BCE"),
+    "eager, Eq. 4 as printed: a mask `[B, N, K]`": ("literal",),
+    "two matrix products and the elementwise part": ("floor",),
+}
 
 
 def read(name: str) -> list[dict[str, str]]:
@@ -107,15 +123,75 @@ def amplifier() -> str:
     return "\n".join(lines)
 
 
+def pairwise() -> str:
+    """The same for the pairwise loss, with its errors and its memory; nothing before it has been measured."""
+    if not (RESULTS / f"{PAIRWISE}.csv").exists():
+        return ""
+    rows = read(f"{PAIRWISE}.csv")
+    cell = {(row["provider"], row["shape"]): row for row in rows}
+    lines = [
+        "## Speed of the pairwise loss",
+        "",
+        "The first line is the time of rdh_ext, which gets labels; the others are multiples of it, and get the matrix",
+        "of similarities for nothing.",
+        "",
+        f"| forward + backward, float32, 64 bits | {' | '.join(PAIRWISE_SHAPES.values())} |",
+        "|---|" + "---:|" * len(PAIRWISE_SHAPES),
+    ]
+    for label, providers in PAIRWISE_PROVIDERS.items():
+        cells = []
+        for shape in PAIRWISE_SHAPES:
+            found = [cell[name, shape] for name in providers if (name, shape) in cell]
+            times = [float(row["times_rdh_ext"]) for row in found]
+            if label == "**rdh_ext**":
+                cells.append(f"{float(found[0]['p50_us']):,.0f} us")
+            else:
+                cells.append(_multiple(min(times)) if times else "")
+        if any(cells):
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+    ours = [cell["rdh_ext", shape] for shape in PAIRWISE_SHAPES]
+    memory = [row for row in read(f"{PAIRWISE}_memory.csv") if row["provider"] == "rdh_ext"]
+    longest = max(int(row["columns"]) for row in memory)
+    grown = max(int(row["extra_bytes"]) for row in memory if int(row["columns"]) == longest)
+    row = ours[0]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{row['device']}, {row['threads']} thread, {row['level']}, torch {row['torch']}; every provider in turn,",
+            f"of {row['processes']} processes each peer's best: `python benchmarks/pairwise_loss.py --help` says who",
+            f"is who. Relative error against float64: gradient {_span(ours, 'gradient_error')}",
+            f"(eager {_span(_of(rows, 'eager'), 'gradient_error')}), likelihood {_span(ours, 'likelihood_error')},",
+            f"quantization {_span(ours, 'quantization_error')}. Extra memory for {memory[0]['rows']} rows and a bank",
+            f"of {longest:,}: {grown / 2**20:,.0f} MiB at most.",
+        ]
+    )
+
+
+def _multiple(times: float) -> str:
+    return f"{times:.2f} x" if times < 100 else f"{times:,.0f} x"
+
+
+def _of(rows: list[dict[str, str]], provider: str) -> list[dict[str, str]]:
+    return [row for row in rows if row["provider"] == provider]
+
+
+def _span(rows: list[dict[str, str]], column: str) -> str:
+    """``1.9e-07 to 2.3e-07`` over the shapes."""
+    values = sorted(float(row[column]) for row in rows)
+    return f"{values[0]:.1e} to {values[-1]:.1e}"
+
+
 def rendered(text: str) -> str:
     """``text`` with every marked section filled in."""
-    for name, section in (("demo", demo), ("amplifier", amplifier)):
+    for name, section in (("demo", demo), ("amplifier", amplifier), ("pairwise", pairwise)):
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, _, rest = text.partition(begin)
         _, _, after = rest.partition(end)
         if not after:
             sys.exit(f"README.md has no section {name}")
-        text = before + begin + section() + "\n" + end + after
+        filled = section()
+        text = before + begin + (f"{filled}\n" if filled else "") + end + after
     return text
 
 
