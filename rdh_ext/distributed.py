@@ -254,5 +254,4 @@ def _exchange_rows(tensors: list[Tensor], sizes: list[int], group: Any) -> list[
 
 def _bytes(tensor: Tensor, width: int) -> Tensor:
     """``tensor`` ``[B, ...]`` as uint8 ``[B, width]``. A copy, as the strides of an empty tensor may be anything."""
-    plain = tensor.resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
-    return plain.flatten().view(torch.uint8).view(tensor.size(0), width)
+    return tensor.clone(memory_format=torch.contiguous_format).flatten().view(torch.uint8).view(tensor.size(0), width)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -213,10 +214,14 @@ def gather_gradients(rank: int, device: str) -> dict[str, Any]:
 
 
 def gather_in_groups(rank: int, device: str) -> dict[str, Any]:
-    """A group of both, in the other order of creation; one of rank 0 alone; and no gradient where none is wanted."""
+    """A group of both, one of rank 0 alone, and no gradient where none is wanted."""
     both, first = dist.new_group([0, 1]), dist.new_group([0])
     h = torch.full((1, 2), float(rank), device=device, requires_grad=True)
-    joint, labels = gather_batch(h, None, group=both)
+    calls = ("all_gather_into_tensor", "all_reduce")
+    with mock.patch.multiple(dist, **{name: mock.Mock(wraps=getattr(dist, name)) for name in calls}):
+        joint, labels = gather_batch(h, None, group=both)
+        joint.sum().backward()
+        used = [call.kwargs["group"] is both for name in calls for call in getattr(dist, name).call_args_list]
     with torch.no_grad():
         plain, _ = gather_batch(h, None)
     try:
@@ -227,6 +232,7 @@ def gather_in_groups(rank: int, device: str) -> dict[str, Any]:
     return {
         "joint": joint.detach(),
         "labels": labels,
+        "used": used,
         "only": only,
         "gradient": (joint.requires_grad, plain.requires_grad),
     }

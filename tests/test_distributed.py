@@ -113,6 +113,7 @@ class TestTwoProcesses:
             results = rank["gather_in_groups"]
             assert results["joint"].tolist() == [[0.0, 0.0], [1.0, 1.0]]
             assert results["labels"] is None
+            assert results["used"] == [True] * 3  # sizes, rows, gradient
             assert results["gradient"] == (True, False)
         assert ranks[0]["gather_in_groups"]["only"] == "the very tensor"
         assert ranks[1]["gather_in_groups"]["only"].startswith("gather_batch: group must be one that this rank is in")
