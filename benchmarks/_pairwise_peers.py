@@ -202,13 +202,21 @@ def by_hand(agreement: Agreement) -> Loss:
 
 
 def literal(x: Inputs) -> Tensor:
-    """Eq. 4 the way the paper prints it, with a mask ``[B, N, K]``."""
-    columns = _columns(x)
+    """Eq. 4 the way the paper prints it: cases, by a mask ``[B, N, K]``."""
     bit = torch.sign(x.h.detach())
-    delta = bit[:, None, :] * torch.sign(columns.detach())[None, :, :]
+    delta = bit[:, None, :] * torch.sign(_columns(x).detach())[None, :, :]
+    selected = ((-1.0) ** x.s)[:, :, None] * delta == -1
+    squares = (x.h - bit).square()[:, None, :]
+    return by_bce((SCALE * x.h) @ _columns(x).T, x) + ETA * torch.where(selected, squares, 0.0).mean()
+
+
+def literal_product(x: Inputs) -> Tensor:
+    """The same with as little as possible done to ``[B, N, K]``."""
+    bit = torch.sign(x.h.detach())
+    delta = bit[:, None, :] * torch.sign(_columns(x).detach())[None, :, :]
     selected = x.toward[:, :, None] * delta == 1
-    quantization = (selected * (x.h - bit).square()[:, None, :]).mean()
-    return by_bce((SCALE * x.h) @ columns.T, x) + ETA * quantization
+    squares = (x.h - bit).square()[:, None, :]
+    return by_bce((SCALE * x.h) @ _columns(x).T, x) + ETA * (selected * squares).mean()
 
 
 def peers(shape: Shape) -> dict[str, Loss]:
@@ -231,7 +239,7 @@ def peers(shape: Shape) -> dict[str, Loss]:
             "compiled by hand class sums": by_hand(by_class_sums),
         }
     if shape.literal:
-        found |= {"literal": literal, "compiled literal": compiled(literal)}
+        found |= {"literal": literal, "literal product": literal_product, "compiled literal": compiled(literal)}
     return found
 
 

@@ -150,7 +150,7 @@ def measure_time(shape: str, rounds: int, seconds: float, seed: int) -> dict[str
     x = make_inputs(problem)
     losses = peers(problem)
     probes, missing = probes_of(problem)
-    fewer = {"literal": min(3, rounds), "compiled literal": min(3, rounds)}
+    fewer = {name: min(3, rounds) for name in losses if "literal" in name}
     providers = providers_of(problem, x, losses)
     samples = sample(providers, rounds=rounds, seconds=seconds, probes=probes, fewer=fewer)
     return {
