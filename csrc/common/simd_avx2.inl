@@ -6,6 +6,7 @@ struct F32 {
   using V = __m256;
   using M = __m256;
   static constexpr int width = 8, registers = 16;
+  static constexpr bool fused = true;        // fma rounds once
   static constexpr int largest_shift = 252;  // of scale and half_powers
   static constexpr bool has_lookup = false;
 
@@ -32,7 +33,8 @@ struct F32 {
   static V fnma(V a, V b, V c) { return _mm256_fnmadd_ps(a, b, c); }  // c - a b
   static V min(V a, V b) { return _mm256_min_ps(a, b); }              // b where either is NaN
   static V max(V a, V b) { return _mm256_max_ps(a, b); }
-  static V reciprocal(V a) {  // within 1 ulp
+  static V at_most(V largest, V a) { return min(largest, abs(a)); }  // |a|, unless it is NaN
+  static V reciprocal(V a) {                                         // within 1 ulp
     const V r = _mm256_rcp_ps(a), rest = fnma(a, r, set(1.0f));
     return fma(r, fma(rest, rest, rest), r);
   }
@@ -114,12 +116,16 @@ struct F64 {
   using V = __m256d;
   using M = __m256d;
   static constexpr int width = 4, registers = 16;
+  static constexpr bool fused = true;  // fma rounds once
   static constexpr int largest_shift = 2044;
   static constexpr bool has_lookup = false;
 
   static V set(double v) { return _mm256_set1_pd(v); }
   static V load(const double* p) { return _mm256_loadu_pd(p); }
+  static V load(const float* p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+  static V load(const int32_t* p) { return _mm256_cvtepi32_pd(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
   static void store(double* p, V v) { _mm256_storeu_pd(p, v); }
+  static void store(float* p, V v) { _mm_storeu_ps(p, _mm256_cvtpd_ps(v)); }
   static void stream(double* p, V v) { _mm256_stream_pd(p, v); }
 
   static V add(V a, V b) { return _mm256_add_pd(a, b); }
@@ -131,6 +137,7 @@ struct F64 {
   static V fnma(V a, V b, V c) { return _mm256_fnmadd_pd(a, b, c); }
   static V min(V a, V b) { return _mm256_min_pd(a, b); }
   static V max(V a, V b) { return _mm256_max_pd(a, b); }
+  static V at_most(V largest, V a) { return min(largest, abs(a)); }
   static V reciprocal(V a) { return div(set(1.0), a); }
   static V abs(V a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }
   static V neg(V a) { return _mm256_xor_pd(a, _mm256_set1_pd(-0.0)); }

@@ -6,6 +6,7 @@ struct F32 {
   using V = __m512;
   using M = __mmask16;
   static constexpr int width = 16, registers = 32;
+  static constexpr bool fused = true;        // fma rounds once
   static constexpr int largest_shift = 252;  // of scale and half_powers
   static constexpr bool has_lookup = true;   // table, lookup, bits, quarters
 
@@ -32,7 +33,8 @@ struct F32 {
   static V fnma(V a, V b, V c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a b
   static V min(V a, V b) { return _mm512_min_ps(a, b); }              // b where either is NaN
   static V max(V a, V b) { return _mm512_max_ps(a, b); }
-  static V reciprocal(V a) {  // within 1 ulp
+  static V at_most(V largest, V a) { return _mm512_range_ps(largest, a, 0b1010); }  // |a|, unless it is NaN
+  static V reciprocal(V a) {                                                        // within 1 ulp
     const V r = _mm512_rcp14_ps(a);
     return fma(r, fnma(a, r, set(1.0f)), r);
   }
@@ -122,12 +124,18 @@ struct F64 {
   using V = __m512d;
   using M = __mmask8;
   static constexpr int width = 8, registers = 32;
+  static constexpr bool fused = true;  // fma rounds once
   static constexpr int largest_shift = 2044;
   static constexpr bool has_lookup = false;
 
   static V set(double v) { return _mm512_set1_pd(v); }
   static V load(const double* p) { return _mm512_loadu_pd(p); }
+  static V load(const float* p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+  static V load(const int32_t* p) {
+    return _mm512_cvtepi32_pd(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
   static void store(double* p, V v) { _mm512_storeu_pd(p, v); }
+  static void store(float* p, V v) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(v)); }
   static void stream(double* p, V v) { _mm512_stream_pd(p, v); }
 
   static V add(V a, V b) { return _mm512_add_pd(a, b); }
@@ -139,6 +147,7 @@ struct F64 {
   static V fnma(V a, V b, V c) { return _mm512_fnmadd_pd(a, b, c); }
   static V min(V a, V b) { return _mm512_min_pd(a, b); }
   static V max(V a, V b) { return _mm512_max_pd(a, b); }
+  static V at_most(V largest, V a) { return _mm512_range_pd(largest, a, 0b1010); }
   static V reciprocal(V a) { return div(set(1.0), a); }
   static V abs(V a) { return _mm512_abs_pd(a); }
   static V neg(V a) { return flip_sign(a, _mm512_set1_pd(-0.0)); }

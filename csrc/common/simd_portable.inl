@@ -1,12 +1,13 @@
 // Lanes of 16 bytes in the compilers' own vectors: what every CPU has. Included inside a namespace, after all library
-// headers; needs <cstdint> and <cstring>. The interface of simd_avx2.inl as far as algorithms that run at this level
-// need it; fma is rounded twice, so a formula must not rest on its being rounded once.
+// headers; needs <cstdint>, <cstring> and <type_traits>. The interface of simd_avx2.inl as far as algorithms that run
+// at this level need it; fma is rounded twice, so a formula must not rest on its being rounded once.
 
 template <class Real_, class Int_>
 struct PortableLanes {
   using Real = Real_;
   using Int = Int_;
   static constexpr int width = 16 / sizeof(Real), registers = 16;
+  static constexpr bool fused = false;
   typedef Real V __attribute__((vector_size(16)));
   typedef Int M __attribute__((vector_size(16)));
   using Choice = M;  // all bits of a chosen lane
@@ -17,7 +18,18 @@ struct PortableLanes {
     std::memcpy(&v, p, sizeof v);
     return v;
   }
+  template <class T>
+    requires std::is_arithmetic_v<T>
+  static V load(const T* p) {
+    V v;
+    for (int i = 0; i < width; ++i) v[i] = static_cast<Real>(p[i]);
+    return v;
+  }
   static void store(Real* p, V v) { std::memcpy(p, &v, sizeof v); }
+  template <class T>
+  static void store(T* p, V v) {
+    for (int i = 0; i < width; ++i) p[i] = static_cast<T>(v[i]);
+  }
 
   static V add(V a, V b) { return a + b; }
   static V sub(V a, V b) { return a - b; }
@@ -30,9 +42,12 @@ struct PortableLanes {
   static V abs(V a) { return V(M(a) & ~sign()); }
   static V neg(V a) { return -a; }
   static V with_sign(V magnitude, V s) { return V(M(magnitude) | (M(s) & sign())); }
+  static V at_most(V largest, V a) { return min(largest, abs(a)); }
   static V reciprocal(V a) { return 1 / a; }
 
   static M greater_equal(V a, V b) { return a >= b; }
+  static M greater(V a, V b) { return a > b; }
+  static V mul_where(M m, V a, V b) { return m ? a * b : a; }
   static V select(M m, V yes, V no) { return m ? yes : no; }
 
   static Choice choice(uint64_t word, int vector) {

@@ -13,6 +13,7 @@ struct Twice {
     typename S::M a, b;
   };
   static constexpr int width = 2 * S::width;
+  static constexpr bool fused = S::fused;
   static constexpr int largest_shift = S::largest_shift;
   static constexpr bool has_lookup = S::has_lookup;
 
@@ -41,6 +42,7 @@ struct Twice {
   static V fnma(V x, V y, V z) { return {S::fnma(x.a, y.a, z.a), S::fnma(x.b, y.b, z.b)}; }
   static V min(V x, V y) { return {S::min(x.a, y.a), S::min(x.b, y.b)}; }
   static V max(V x, V y) { return {S::max(x.a, y.a), S::max(x.b, y.b)}; }
+  static V at_most(V x, V y) { return {S::at_most(x.a, y.a), S::at_most(x.b, y.b)}; }
   static V reciprocal(V x) { return {S::reciprocal(x.a), S::reciprocal(x.b)}; }
   static V abs(V x) { return {S::abs(x.a), S::abs(x.b)}; }
   static V neg(V x) { return {S::neg(x.a), S::neg(x.b)}; }

@@ -1,9 +1,8 @@
-// What a pair and a bit contribute to the pairwise loss, over any lane type S with flip, keep, pick, split, reciprocal;
-// included inside a namespace after the lanes, inside a target region where they need one.
+// What a pair and a bit contribute to the pairwise loss, over any lane type S with split, at_most and reciprocal; included inside a namespace after the lanes, inside a target region where they need one.
 //
 // Numerics: e = exp(-|z|) and the sigmoid within 2 ulp, log1p within 2 ulp of its value for any q in [0, 2^100], also
-// where q is tiny. Beyond |z| = 86.6 (float; 707 for double) e is held at 2^-125 (2^-1021). A NaN stays one. No step
-// rests on a fused multiply-add's being rounded once.
+// where q is tiny. Beyond |z| = 86.6 (float; 707 for double) e is held at 2^-125 (2^-1021). Where |z| is
+// not a number results are not defined: whoever lets one in says so by other means.
 
 template <class Real>
 struct PairCoefficients;
@@ -14,7 +13,7 @@ template <>
 struct PairCoefficients<float> {
   static constexpr float decay[] = {0.0014061277f, -0.0083790207f, 0.041664776f, -0.16666365f, 0.50000004f, -1.0f};
   static constexpr float atanh[] = {2.0f / 9, 2.0f / 7, 2.0f / 5, 2.0f / 3};
-  static constexpr float log2_e = 1.44269504f, ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
+  static constexpr float log2_e = 1.44269504f, ln2 = 0.693147181f, ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
   static constexpr float rounder = 12582912.0f;  // 1.5 2^23: its unit in the last place is 1
   static constexpr float largest = 86.6f;
 };
@@ -35,7 +34,7 @@ struct PairCoefficients<double> {
                                      -1.0};
   static constexpr double atanh[] = {2.0 / 23, 2.0 / 21, 2.0 / 19, 2.0 / 17, 2.0 / 15, 2.0 / 13,
                                      2.0 / 11, 2.0 / 9,  2.0 / 7,  2.0 / 5,  2.0 / 3};
-  static constexpr double log2_e = 1.4426950408889634, ln2_hi = 6.93147180369123816490e-01,
+  static constexpr double log2_e = 1.4426950408889634, ln2 = 0.6931471805599453, ln2_hi = 6.93147180369123816490e-01,
                           ln2_lo = 1.90821492927058770002e-10;
   static constexpr double rounder = 6755399441055744.0;  // 1.5 2^52
   static constexpr double largest = 707.0;
@@ -50,12 +49,11 @@ struct PairFormula {
   // For z, which is theta, with its sign turned where the pair is similar: e = exp(-|z|); max(z, 0); sigmoid(z).
   RDH_HD static void pair(V z, V& e, V& positive, V& sigmoid) {
     const V zero = S::set(0), one = S::set(1);
-    V rest, n;
-    decay(S::abs(z), rest, n);
-    e = S::scale_normal(S::add(one, rest), n);
+    V r, n;
+    reduce(z, r, n);
+    e = S::scale_normal(S::fma(decay_series<>(r), r, one), n);
     positive = S::max(z, zero);
-    const V reciprocal = S::reciprocal(S::add(one, e));
-    sigmoid = S::mul(S::select(S::greater_equal(z, zero), one, e), reciprocal);
+    sigmoid = S::mul_where(S::greater(zero, z), S::reciprocal(S::add(one, e)), e);
   }
 
   // The product less one of 1 + e over some pairs: what is small is kept.
@@ -79,24 +77,28 @@ struct PairFormula {
   // log cosh(d) and its derivative tanh(d). With x = (1 - e)^2 / 2 e near 0, where log cosh(d) = log(1 + x) is d^2 / 2.
   RDH_HD static void log_cosh(V d, V& value, V& tanh) {
     const V one = S::set(1), two = S::set(2), magnitude = S::abs(d);
-    V rest, n;
-    decay(magnitude, rest, n);
-    const V power = S::scale_normal(one, n), e = S::scale_normal(S::add(one, rest), n);
+    V r, n;
+    reduce(d, r, n);
+    const V rest = S::mul(decay_series<>(r), r), power = S::scale_normal(one, n);
+    const V e = S::scale_normal(S::add(one, rest), n);
     const V em1 = S::fma(rest, power, S::sub(power, one)), e2 = S::mul(e, e);
     const V small = S::div(S::mul(em1, em1), S::mul(two, e));
     const auto is_far = S::greater_equal(magnitude, one);
     const V log = log1p(S::select(is_far, e2, small));
-    value = S::select(is_far, S::add(S::sub(magnitude, S::set(static_cast<Real>(0.6931471805599453))), log), log);
+    value = S::select(is_far, S::add(S::sub(magnitude, S::set(C::ln2)), log), log);
     tanh = S::with_sign(S::div(S::mul(S::neg(em1), S::add(one, e)), S::add(one, e2)), d);
   }
 
  private:
-  // exp(-magnitude) = (1 + rest) 2^n
-  RDH_HD static void decay(V magnitude, V& rest, V& n) {
-    const V a = S::min(S::set(C::largest), magnitude);
+  // exp(-|x|) = exp(-r) 2^n, |r| <= ln(2) / 2. Rounded once, n ln 2 needs no second part.
+  RDH_HD static void reduce(V x, V& r, V& n) {
+    const V a = S::at_most(S::set(C::largest), x);
     n = S::sub(S::fma(a, S::set(-C::log2_e), S::set(C::rounder)), S::set(C::rounder));
-    const V r = S::fma(n, S::set(C::ln2_lo), S::fma(n, S::set(C::ln2_hi), a));
-    rest = S::mul(r, decay_series<>(r));
+    if constexpr (S::fused) {
+      r = S::fma(n, S::set(C::ln2), a);
+    } else {
+      r = S::fma(n, S::set(C::ln2_lo), S::fma(n, S::set(C::ln2_hi), a));
+    }
   }
 
   // Horner's rule without loops, which device code could not take constants from

@@ -71,6 +71,11 @@ def _nothing_else_listens() -> bool:
     )
 
 
+def _may_autocast(tensor: torch.Tensor) -> bool:
+    kind = tensor.device.type
+    return kind not in ("cpu", "cuda") or torch.is_autocast_enabled(kind)
+
+
 def set_autograd(op: Any, backward: Callable[..., Any], *, setup_context: Callable[..., None]) -> Callable[..., Any]:
     """Gives ``op`` its gradient formula, ``backward(ctx, saved, *grads)`` with ``saved`` what ``setup_context`` saved.
 
@@ -80,8 +85,8 @@ def set_autograd(op: Any, backward: Callable[..., Any], *, setup_context: Callab
     public function, ``torch.library.register_autograd``, does it. Forward-mode derivatives are an error, not zero.
 
     Returns ``op`` for callers in Python: plain tensors, with nothing listening, skip the dispatcher's way from C++ back
-    to the Python of this function. It takes all arguments, positionally, the first one a tensor; not for ops that
-    autocast.
+    to the Python of this function. It takes all arguments, positionally, the first one a tensor; under autocast, which
+    some ops follow, the dispatcher's way is taken.
     """
     name = op._name.split("::")[1].split(".")[0]
     if not SHORTCUT:
@@ -127,7 +132,8 @@ def set_autograd(op: Any, backward: Callable[..., Any], *, setup_context: Callab
             return op.redispatch(keyset, *inputs)
 
     def call(*inputs: Any) -> Any:
-        if type(inputs[0]) not in _PLAIN or not _nothing_else_listens():
+        first = inputs[0]
+        if type(first) not in _PLAIN or not _nothing_else_listens() or _may_autocast(first):
             return op(*inputs)
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs):
             return function.apply(None, *inputs)

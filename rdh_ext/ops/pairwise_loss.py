@@ -26,14 +26,14 @@ def _fake(h: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     return h.new_empty((), dtype=dtype), h.new_empty(2, dtype=dtype), grad
 
 
-_pairwise_loss = define(
+_op = define(
     "pairwise_loss(Tensor h, Tensor? labels, Tensor? bank, Tensor? bank_labels, Tensor? similarity, float scale, "
     "str pair_weights, str quantization, float eta, bool include_diagonal, str reduction, str precision, "
     "bool need_grad) -> (Tensor, Tensor, Tensor)",
     reference=reference.pairwise_loss,
     fake=_fake,
 )
-_pairwise_loss_backward = define(
+_backward_op = define(
     "pairwise_loss_backward(Tensor grad_out, Tensor grad, Tensor h) -> Tensor",
     reference=reference.pairwise_loss_backward,
     fake=lambda grad_out, grad, h: h.new_empty(h.shape),
@@ -42,6 +42,7 @@ _pairwise_loss_backward = define(
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     _, parts, grad = output
+    ctx.set_materialize_grads(False)  # zeros for the two that have no gradient, one of them [B, K]
     ctx.mark_non_differentiable(parts, grad)
     ctx.save_for_backward(grad, inputs[0])
     ctx.need_grad = inputs[-1]
@@ -49,14 +50,16 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
 
 def _backward(ctx: Any, saved: tuple[Tensor, ...], grad_out: Tensor, *ignored: Any) -> tuple[Any, ...]:
     grad, h = saved
+    if grad_out is None:
+        return (None,) * 13
     if not ctx.need_grad:
         raise RuntimeError(f"{_OP}: called with need_grad=False, there is no gradient to return")
-    return _pairwise_loss_backward(grad_out, grad, h), *([None] * 12)
+    return _backward_op(grad_out, grad, h), *([None] * 12)
 
 
-set_autograd(_pairwise_loss, _backward, setup_context=_setup)
-forbid_double_backward(_pairwise_loss_backward, _OP)  # which is why it takes h
-set_autocast(_pairwise_loss, torch.float32)
+_pairwise_loss = set_autograd(_op, _backward, setup_context=_setup)
+forbid_double_backward(_backward_op, _OP)  # which is why it takes h
+set_autocast(_op, torch.float32)
 
 
 def _matmul_precision() -> str:

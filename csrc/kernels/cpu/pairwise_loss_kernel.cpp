@@ -30,6 +30,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "common/cpu_level.h"
 #include "common/host_device.h"
@@ -43,6 +44,7 @@ namespace {
 // One row per level and arithmetic. False: no memory.
 struct Kernels {
   bool (*count_task)(const Problem& problem, int64_t task);
+  bool (*pack_rows)(const Problem& problem, int64_t row_block);
   bool (*run_task)(const Problem& problem, int64_t task);
   bool (*sum_signs)(const Problem& problem, int64_t bits);
   bool (*finish_rows)(const Problem& problem, const PairwiseFactors& factors, double poison, void* gradient,
@@ -114,22 +116,24 @@ bool run(const Parallel& parallel, int64_t n, Body body) {
 
 // What class ids need beside the tasks: dense ids, and their sums of signs.
 struct Classes {
-  Buffer<int32_t> of_rows, of_columns;
+  Workspace memory;
+  int32_t *of_rows = nullptr, *of_columns = nullptr;
 
   bool number(Problem& problem, const Parallel& parallel) {
     const PairwiseParams& p = problem.params;
     if (problem.inputs.similarity != Similarity::class_ids) return true;
     DenseIds ids;
-    if (!of_rows.allocate(p.rows) || !ids.build(problem.inputs.row_ids, p.rows, of_rows.get())) return false;
-    problem.row_class = problem.column_class = of_rows.get();
+    memory.add(of_rows, p.rows);
+    memory.add(of_columns, p.with_itself ? 0 : p.columns);
+    if (!memory.allocate() || !ids.build(problem.inputs.row_ids, p.rows, of_rows)) return false;
+    problem.row_class = problem.column_class = of_rows;
     problem.dense_classes = ids.count();
     if (p.with_itself) return true;
-    if (!of_columns.allocate(p.columns)) return false;
-    problem.column_class = of_columns.get();
+    problem.column_class = of_columns;
     constexpr int64_t at_once = 1 << 15;
     return run(parallel, (p.columns + at_once - 1) / at_once, [&](int64_t part) {
       const int64_t end = std::min(p.columns, (part + 1) * at_once);
-      for (int64_t j = part * at_once; j < end; ++j) of_columns.get()[j] = ids.find(problem.inputs.column_ids[j]);
+      for (int64_t j = part * at_once; j < end; ++j) of_columns[j] = ids.find(problem.inputs.column_ids[j]);
       return true;
     });
   }
@@ -141,11 +145,13 @@ bool weigh(Problem& problem, const Kernels& kernels, const Parallel& parallel) {
   if (!p.balanced) return true;
   int64_t similar = 0;
   if (problem.inputs.similarity == Similarity::class_ids) {
-    Buffer<int64_t> rows;
-    if (!rows.allocate_zeros(problem.dense_classes)) return false;
-    for (int64_t i = 0; i < p.rows; ++i) ++rows.get()[problem.row_class[i]];
+    Workspace memory;
+    int64_t* rows = nullptr;
+    memory.add(rows, problem.dense_classes, true);
+    if (!memory.allocate()) return false;
+    for (int64_t i = 0; i < p.rows; ++i) ++rows[problem.row_class[i]];
     for (int64_t j = 0; j < p.columns; ++j) {
-      if (problem.column_class[j] >= 0) similar += rows.get()[problem.column_class[j]];
+      if (problem.column_class[j] >= 0) similar += rows[problem.column_class[j]];
     }
     if (!p.with_diagonal) similar -= p.rows;
   } else {
@@ -182,47 +188,48 @@ bool pairwise_loss(const PairwiseParams& params, const PairwiseInputs& inputs, c
   Problem problem{params, inputs, 0, 0, 0};
   cut(problem);
   Classes classes;
-  Buffer<TaskSums> sums;
-  if (!sums.allocate_zeros(problem.tasks())) return false;
-  problem.sums = sums.get();
-  if (!classes.number(problem, parallel) || !weigh(problem, kernels, parallel)) return false;
-
-  Buffer<double> gradient, quantization;
-  Buffer<int32_t> agreeing, class_sums, nonzero;
-  const int64_t results = problem.chunks * params.rows * params.bits;
-  if (!gradient.allocate_zeros(params.need_grad ? results : 0)) return false;
-  if (!agreeing.allocate_zeros(problem.counts_agreement() ? results : 0)) return false;
-  if (!quantization.allocate_zeros(problem.row_blocks())) return false;
-  problem.gradient = gradient.get();
-  problem.agreeing = agreeing.get();
-  problem.quantization = quantization.get();
-  if (problem.error_aware()) {
-    const int64_t bits = problem.sign_bits();
-    if (!class_sums.allocate_zeros((problem.dense_classes + 1) * bits) || !nonzero.allocate_zeros(bits)) return false;
-    problem.class_sums = class_sums.get();
-    problem.nonzero = nonzero.get();
-    if (!run(parallel, bits / 64, [&](int64_t index) { return kernels.sum_signs(problem, index); })) return false;
+  Workspace memory;
+  memory.add(problem.sums, problem.tasks(), true);
+  const int64_t results = problem.chunks * params.rows * problem.padded_bits(), bits = problem.sign_bits();
+  if (!classes.number(problem, parallel)) return false;
+  const int64_t real = inputs.h_element == Element::f64 ? sizeof(double) : sizeof(float);
+  memory.add(problem.packed, problem.row_blocks() * panel * params.bits * real);
+  memory.add(problem.poison, problem.row_blocks(), true);
+  memory.add(problem.gradient, params.need_grad ? results : 0);
+  memory.add(problem.agreeing, problem.counts_agreement() ? results : 0, true);
+  memory.add(problem.quantization, problem.row_blocks(), true);
+  memory.add(problem.class_sums, problem.error_aware() ? (problem.dense_classes + 1) * bits : 0, true);
+  memory.add(problem.nonzero, problem.error_aware() ? bits : 0, true);
+  memory.add(problem.total_signs, problem.error_aware() ? bits : 0, true);
+  if (!memory.allocate() || !weigh(problem, kernels, parallel)) return false;
+  if (!run(parallel, problem.row_blocks(), [&](int64_t index) { return kernels.pack_rows(problem, index); })) {
+    return false;
+  }
+  if (problem.error_aware() &&
+      !run(parallel, bits / 64, [&](int64_t index) { return kernels.sum_signs(problem, index); })) {
+    return false;
   }
   if (!run(parallel, problem.tasks(), [&](int64_t task) { return kernels.run_task(problem, task); })) return false;
 
-  double likelihood = 0, bits = 0, poison = 0;
+  double likelihood = 0, quantized = 0, poison = 0;
   for (int64_t task = 0; task < problem.tasks(); ++task) {
-    const TaskSums& s = sums.get()[task];
+    const TaskSums& s = problem.sums[task];
     likelihood += problem.similar_weight * s.similar + problem.dissimilar_weight * s.dissimilar;
     poison += s.poison;
   }
+  for (int64_t index = 0; index < problem.row_blocks(); ++index) poison += problem.poison[index];
   const PairwiseFactors factors = pairwise_factors(params);
   if (!run(parallel, problem.row_blocks(),
            [&](int64_t index) { return kernels.finish_rows(problem, factors, poison, outputs.grad, index); })) {
     return false;
   }
-  for (int64_t index = 0; index < problem.row_blocks(); ++index) bits += quantization.get()[index];
-  const double similarity = likelihood * factors.pair + poison, quantized = bits * factors.bit + poison;
-  const double loss = similarity + params.eta * quantized;
+  for (int64_t index = 0; index < problem.row_blocks(); ++index) quantized += problem.quantization[index];
+  const double similarity = likelihood * factors.pair + poison, quantization = quantized * factors.bit + poison;
+  const double loss = similarity + params.eta * quantization;
   if (inputs.h_element == Element::f64) {
-    write<double>(outputs, loss, similarity, quantized);
+    write<double>(outputs, loss, similarity, quantization);
   } else {
-    write<float>(outputs, loss, similarity, quantized);
+    write<float>(outputs, loss, similarity, quantization);
   }
   return true;
 }

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 
 #include "kernels/pairwise_loss.h"
 
@@ -21,28 +20,44 @@ constexpr int64_t most_tasks = 64;  // wanted for threads; columns are split to 
 
 inline int64_t round_up_to(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-
-// Uninitialised memory, aligned to a cache line; null where there is none.
-template <class T>
-class Buffer {
+// Arrays in one block of memory, each aligned to a cache line: small calls are all allocation otherwise.
+class Workspace {
  public:
-  bool allocate(int64_t n) {
-    const size_t bytes = static_cast<size_t>(round_up_to(n < 1 ? 1 : n * static_cast<int64_t>(sizeof(T)), 64));
-    memory_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
-    return memory_ != nullptr;
+  Workspace() = default;
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+  ~Workspace() { std::free(memory_); }
+
+  // Promises `pointer` n elements, zeros or uninitialised, as soon as allocate() has been called; at most 16 of them.
+  template <class T>
+  void add(T*& pointer, int64_t n, bool zeros = false) {
+    parts_[count_++] = {&pointer, round_up_to(n * static_cast<int64_t>(sizeof(T)), 64), zeros};
   }
-  bool allocate_zeros(int64_t n) {
-    if (!allocate(n)) return false;
-    std::memset(static_cast<void*>(memory_.get()), 0, static_cast<size_t>(n) * sizeof(T));
+
+  // False where there is no memory.
+  bool allocate() {
+    int64_t bytes = 64;
+    for (int i = 0; i < count_; ++i) bytes += parts_[i].bytes;
+    memory_ = static_cast<char*>(std::aligned_alloc(64, static_cast<size_t>(bytes)));
+    if (memory_ == nullptr) return false;
+    char* next = memory_;
+    for (int i = 0; i < count_; ++i) {
+      std::memcpy(parts_[i].pointer, &next, sizeof next);
+      if (parts_[i].zeros) std::memset(next, 0, static_cast<size_t>(parts_[i].bytes));
+      next += parts_[i].bytes;
+    }
     return true;
   }
-  T* get() const { return memory_.get(); }
 
  private:
-  std::unique_ptr<T, Free> memory_;
+  struct Part {
+    void* pointer;  // to a pointer of some type
+    int64_t bytes;
+    bool zeros;
+  };
+  Part parts_[16];
+  int count_ = 0;
+  char* memory_ = nullptr;
 };
 
 struct TaskSums {
@@ -64,14 +79,19 @@ struct Problem {
   const int32_t* column_class = nullptr;
   int64_t dense_classes = 0;
 
-  double* gradient = nullptr;      // [chunks, B, K]
-  int32_t* agreeing = nullptr;     // [chunks, B, K]: sum_j S_ij sign v_jk, where S is not of class ids
+  char* packed = nullptr;          // [row_blocks(), K, panel]: rows times scale, in the arithmetic of the call
+  double* poison = nullptr;        // [row_blocks()]
+  double* gradient = nullptr;      // [chunks, B, padded_bits()]
+  int32_t* agreeing = nullptr;     // [chunks, B, padded_bits()]: sum_j S_ij sign v_jk, where S is not of class ids
   int32_t* class_sums = nullptr;   // [dense_classes + 1, sign_bits()]: sum of sign v_jk per class; the rest last
-  int32_t* nonzero = nullptr;      // [sign_bits()]
+  int32_t* nonzero = nullptr;      // [sign_bits()]: columns whose bit is not 0
+  int32_t* total_signs = nullptr;  // [sign_bits()]: class_sums over all classes
   TaskSums* sums = nullptr;        // [tasks]
   double* quantization = nullptr;  // [row blocks]
 
   int64_t tasks() const { return tiles * chunks; }
+  // rows of sums in double are read in whole vectors
+  int64_t padded_bits() const { return round_up_to(params.bits, 8); }
   int64_t sign_bits() const { return round_up_to(params.bits, 64); }
   int64_t row_blocks() const { return (params.rows + panel - 1) / panel; }
   bool error_aware() const { return params.quantization == Quantization::error_aware; }
@@ -109,23 +129,24 @@ class DenseIds {
     } else {
       while (size_ < static_cast<uint64_t>(2 * n)) size_ *= 2;
     }
-    if (!slots_.allocate(static_cast<int64_t>(size_))) return false;
-    for (uint64_t i = 0; i < size_; ++i) slots_.get()[i] = -1;
-    if (!direct_ && !keys_.allocate(static_cast<int64_t>(size_))) return false;
+    memory_.add(slots_, static_cast<int64_t>(size_));
+    memory_.add(keys_, direct_ ? 0 : static_cast<int64_t>(size_));
+    if (!memory_.allocate()) return false;
+    for (uint64_t i = 0; i < size_; ++i) slots_[i] = -1;
     for (int64_t i = 0; i < n; ++i) {
       const uint64_t at = slot(ids[i]);
-      if (slots_.get()[at] < 0) {
-        slots_.get()[at] = static_cast<int32_t>(count_++);
-        if (!direct_) keys_.get()[at] = ids[i];
+      if (slots_[at] < 0) {
+        slots_[at] = static_cast<int32_t>(count_++);
+        if (!direct_) keys_[at] = ids[i];
       }
-      dense[i] = slots_.get()[at];
+      dense[i] = slots_[at];
     }
     return true;
   }
 
   int32_t find(int64_t id) const {
     if (direct_ && static_cast<uint64_t>(id) - static_cast<uint64_t>(low_) >= size_) return -1;
-    return slots_.get()[slot(id)];
+    return slots_[slot(id)];
   }
 
   int64_t count() const { return count_; }
@@ -135,12 +156,13 @@ class DenseIds {
   uint64_t slot(int64_t id) const {
     if (direct_) return static_cast<uint64_t>(id) - static_cast<uint64_t>(low_);
     uint64_t at = (static_cast<uint64_t>(id) * 0x9E3779B97F4A7C15ull >> 20) & (size_ - 1);
-    while (slots_.get()[at] >= 0 && keys_.get()[at] != id) at = (at + 1) & (size_ - 1);
+    while (slots_[at] >= 0 && keys_[at] != id) at = (at + 1) & (size_ - 1);
     return at;
   }
 
-  Buffer<int32_t> slots_;
-  Buffer<int64_t> keys_;
+  Workspace memory_;
+  int32_t* slots_ = nullptr;
+  int64_t* keys_ = nullptr;
   uint64_t size_ = 0;
   int64_t low_ = 0, count_ = 0;
   bool direct_ = true;

@@ -2,7 +2,8 @@
 //   c[r][lane] (+)= sum_t a(r, t) b[t][lane]
 // with a broadcast: theta of columns r and rows in lanes (t: bits), and the gradient of rows r and bits in lanes
 // (t: columns). `Rows` by `Vectors` sums stay in registers over all t: with AVX-512 24 of the 32, which keeps two
-// multiply-adds per cycle fed by less than two loads.
+// multiply-adds per cycle fed by less than two loads. What is added to is added to last: a sum of few terms is rounded
+// less than one that goes on from a large number.
 
 // a(r, t) is at a + r a_row + t a_step, b[t] at b + t b_step, c[r] at c + r c_row.
 template <class S>
@@ -20,13 +21,14 @@ struct Operands {
 template <class S, int Rows, int Vectors, bool Add>
 void product_in_registers(const Operands<S>& o) {
   using V = typename S::V;
+  using Real = typename S::Real;
   V sum[Rows][Vectors];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 4
-    for (int i = 0; i < Vectors; ++i) sum[r][i] = Add ? S::load(o.c + r * o.c_row + i * S::width) : S::set(0);
+    for (int i = 0; i < Vectors; ++i) sum[r][i] = S::set(0);
   }
-  const typename S::Real *a = o.a, *b = o.b;
+  const Real *a = o.a, *b = o.b;
   const int64_t a_row = o.a_row, a_step = o.a_step, b_step = o.b_step;
   for (int64_t t = o.steps; t > 0; --t, a += a_step, b += b_step) {
     V column[Vectors];
@@ -42,7 +44,10 @@ void product_in_registers(const Operands<S>& o) {
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 4
-    for (int i = 0; i < Vectors; ++i) S::store(o.c + r * o.c_row + i * S::width, sum[r][i]);
+    for (int i = 0; i < Vectors; ++i) {
+      Real* c = o.c + r * o.c_row + i * S::width;
+      S::store(c, Add ? S::add(S::load(c), sum[r][i]) : sum[r][i]);
+    }
   }
 }
 

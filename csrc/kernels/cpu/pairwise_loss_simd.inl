@@ -33,15 +33,19 @@ void load_elements(Element element, const void* from, int64_t first, int64_t n, 
 template <class S>
 constexpr Element own_element = sizeof(typename S::Real) == 4 ? Element::f32 : Element::f64;
 
-// NaN where a value is not finite, else 0; `n` a multiple of the width.
+// NaN where one of n values is not finite, else 0; n a multiple of the width.
 template <class S>
-double poison_of(const typename S::Real* values, int64_t n, int64_t rows, int64_t stride) {
-  typename S::V sum = S::set(0);
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t k = 0; k < n; k += S::width) sum = S::fma(S::load(values + i * stride + k), S::set(0), sum);
+double poison_of(const typename S::Real* values, int64_t n) {
+  using V = typename S::V;
+  const V zero = S::set(0);
+  V sums[4] = {zero, zero, zero, zero};  // one would wait for itself
+  int64_t k = 0;
+  for (; k + 4 * S::width <= n; k += 4 * S::width) {
+    for (int i = 0; i < 4; ++i) sums[i] = S::fma(S::load(values + k + i * S::width), zero, sums[i]);
   }
+  for (; k < n; k += S::width) sums[0] = S::fma(S::load(values + k), zero, sums[0]);
   double lanes[S::width] = {}, total = 0;
-  S::add_to(lanes, sum);
+  S::add_to(lanes, S::add(S::add(sums[0], sums[1]), S::add(sums[2], sums[3])));
   for (const double lane : lanes) total += lane;
   return total;
 }
@@ -97,36 +101,37 @@ class Task {
 
   // The number of similar pairs alone, for the weights.
   bool count() {
-    if (!allocate_labels()) return false;
+    if (!allocate(true)) return false;
     read_row_labels();
     for (int64_t column = begin_; column < end_; column += block) {
       const int64_t n = std::min(block, end_ - column);
-      read_similarity(column, n, words_.get());
+      read_similarity(column, n, words_);
       leave_out_diagonal(column, n);
       for (int64_t i = 0; i < panels_ * block; ++i) {
-        if (i % block < n) sums_.similar_pairs += __builtin_popcountll(words_.get()[i]);
+        if (i % block < n) sums_.similar_pairs += __builtin_popcountll(words_[i]);
       }
     }
     return true;
   }
 
   bool run() {
-    if (!allocate_labels() || !allocate()) return false;
+    if (!allocate(false)) return false;
     read_row_labels();
-    pack_rows();
+    const Real* packed = reinterpret_cast<const Real*>(problem_.packed) + first_row_ * bits_;
     int64_t blocks = 0;
     for (int64_t column = begin_; column < end_; column += block) {
       const int64_t n = std::min(block, end_ - column);
-      read_similarity(column, n, words_.get());
+      read_similarity(column, n, words_);
       if (asymmetric()) read_transposed(column, n);
       leave_out_diagonal(column, n);
       load_columns(column, n);
-      for (int64_t p = 0; p < panels_; ++p) run_panel(p, column, n);
+      for (int64_t p = 0; p < panels_; ++p) run_panel(p, packed + p * panel * bits_, column, n);
+      fresh_ = false;
       if (++blocks % narrow_blocks == 0) widen_gradient();
     }
-    widen_gradient();
+    if (!fresh_ || blocks == 0) widen_gradient();
     for (int64_t i = 0; i < rows_; ++i) {
-      const double* lanes = values_.get() + i / panel * 2 * panel + i % panel;
+      const double* lanes = values_ + i / panel * 2 * panel + i % panel;
       sums_.similar += lanes[0];
       sums_.dissimilar += lanes[panel];
     }
@@ -138,23 +143,28 @@ class Task {
   // an explicit matrix need not be symmetric: the role of the column then has another S
   bool asymmetric() const { return params_.with_itself && inputs_.similarity == Similarity::matrix; }
 
-  bool allocate_labels() {
+  // Everything, or what counting pairs needs.
+  bool allocate(bool to_count) {
     const int64_t classes = inputs_.similarity == Similarity::class_ids ? problem_.dense_classes : inputs_.classes;
-    return words_.allocate(tile_panels * block) && transposed_.allocate(asymmetric() ? tile_panels * block : 0) &&
-           planes_.allocate_zeros(inputs_.similarity == Similarity::matrix ? 0 : classes * tile_panels);
-  }
-
-  bool allocate() {
-    const int64_t signs = problem_.counts_agreement() ? problem_.sign_bits() : 0;
-    return packed_.allocate(panels_ * bits_ * panel) && theta_.allocate(block * panel) &&
-           kept_.allocate(asymmetric() ? block * panel : 0) && columns_.allocate(block * padded_) &&
-           gradient_.allocate_zeros(rows_ * padded_) && values_.allocate_zeros(2 * panels_ * panel) &&
-           signs_.allocate(block * signs) && agreeing_.allocate((panel + 1) * signs);
+    memory_.add(words_, tile_panels * block);
+    memory_.add(transposed_, asymmetric() ? tile_panels * block : 0);
+    memory_.add(planes_, inputs_.similarity == Similarity::matrix ? 0 : classes * tile_panels, true);
+    if (!to_count) {
+      const int64_t signs = problem_.counts_agreement() ? problem_.sign_bits() : 0;
+      memory_.add(theta_, block * panel);
+      memory_.add(kept_, asymmetric() ? block * panel : 0);
+      memory_.add(columns_, block * padded_);
+      memory_.add(gradient_, rows_ * padded_);
+      memory_.add(values_, 2 * panels_ * panel, true);
+      memory_.add(signs_, block * signs);
+      memory_.add(agreeing_, (panel + 1) * signs);
+    }
+    return memory_.allocate();
   }
 
   // planes_[c]: the rows of class c, as bits
   void read_row_labels() {
-    uint64_t* planes = planes_.get();
+    uint64_t* planes = planes_;
     for (int64_t i = 0; i < rows_; ++i) {
       const uint64_t bit = uint64_t{1} << i % panel;
       if (inputs_.similarity == Similarity::class_ids) {
@@ -170,12 +180,17 @@ class Task {
 
   // words[p block + j]: the rows of panel p that are similar to column j, as bits
   void read_similarity(int64_t column, int64_t n, uint64_t* words) const {
-    const uint64_t* planes = planes_.get();
-    for (int64_t j = 0; j < n; ++j) {
-      if (inputs_.similarity == Similarity::class_ids) {
-        const int64_t c = problem_.column_class[column + j];
-        for (int64_t p = 0; p < panels_; ++p) words[p * block + j] = c < 0 ? 0 : planes[c * tile_panels + p];
-      } else if (inputs_.similarity == Similarity::multi_hot) {
+    const uint64_t* planes = planes_;
+    if (inputs_.similarity == Similarity::class_ids) {
+      const int32_t* classes = problem_.column_class + column;
+      const int64_t panels = panels_;
+      for (int64_t p = 0; p < panels; ++p) {
+        for (int64_t j = 0; j < n; ++j) {
+          words[p * block + j] = classes[j] < 0 ? 0 : planes[classes[j] * tile_panels + p];
+        }
+      }
+    } else if (inputs_.similarity == Similarity::multi_hot) {
+      for (int64_t j = 0; j < n; ++j) {
         uint64_t any[tile_panels] = {};
         const int64_t classes = inputs_.classes, first = (column + j) * classes, last = params_.columns * classes;
         for (int64_t c = 0; c < classes; c += 64) {
@@ -187,8 +202,7 @@ class Task {
         }
         for (int64_t p = 0; p < panels_; ++p) words[p * block + j] = any[p];
       }
-    }
-    if (inputs_.similarity == Similarity::matrix) {
+    } else {
       for (int64_t p = 0; p < panels_; ++p) {
         uint64_t rows[panel] = {};
         for (int64_t i = 0; i < panel_rows(p); ++i) rows[i] = matrix_word(first_row_ + p * panel + i, column, n);
@@ -202,7 +216,7 @@ class Task {
   void read_transposed(int64_t column, int64_t n) const {
     for (int64_t j = 0; j < n; ++j) {
       for (int64_t p = 0; p < panels_; ++p) {
-        transposed_.get()[p * block + j] = matrix_word(column + j, first_row_ + p * panel, panel_rows(p));
+        transposed_[p * block + j] = matrix_word(column + j, first_row_ + p * panel, panel_rows(p));
       }
     }
   }
@@ -231,8 +245,8 @@ class Task {
     if (params_.with_diagonal) return;
     for (int64_t j = std::max(column, first_row_); j < std::min(column + n, first_row_ + rows_); ++j) {
       const int64_t i = j - first_row_, at = i / panel * block + j - column;
-      words_.get()[at] &= ~(uint64_t{1} << i % panel);
-      if (asymmetric()) transposed_.get()[at] &= ~(uint64_t{1} << i % panel);
+      words_[at] &= ~(uint64_t{1} << i % panel);
+      if (asymmetric()) transposed_[at] &= ~(uint64_t{1} << i % panel);
     }
   }
 
@@ -240,22 +254,7 @@ class Task {
     if (params_.with_diagonal) return;
     const int64_t first = first_row_ + p * panel;
     for (int64_t j = std::max(column, first); j < std::min(column + n, first + panel_rows(p)); ++j) {
-      theta_.get()[(j - column) * panel + j - first] = value;
-    }
-  }
-
-  // Rows as columns, times scale: packed_[p][k][i].
-  void pack_rows() {
-    const Real scale = static_cast<Real>(params_.scale);
-    Buffer<Real>& row = columns_;
-    for (int64_t i = 0; i < panels_ * panel; ++i) {
-      Real* to = packed_.get() + i / panel * bits_ * panel + i % panel;
-      if (i < rows_) {
-        for (int64_t k = bits_; k < padded_; ++k) row.get()[k] = 0;
-        load_elements<S>(inputs_.h_element, inputs_.h, (first_row_ + i) * bits_, bits_, row.get());
-        if (chunk_ == 0) sums_.poison += poison_of<S>(row.get(), padded_, 1, 0);
-      }
-      for (int64_t k = 0; k < bits_; ++k) to[k * panel] = i < rows_ ? scale * row.get()[k] : 0;
+      theta_[(j - column) * panel + j - first] = value;
     }
   }
 
@@ -265,17 +264,17 @@ class Task {
       v_ = static_cast<const Real*>(inputs_.v) + column * bits_;
     } else {
       for (int64_t j = 0; j < n; ++j) {
-        Real* row = columns_.get() + j * padded_;
+        Real* row = columns_ + j * padded_;
         load_elements<S>(inputs_.v_element, inputs_.v, (column + j) * bits_, bits_, row);
         for (int64_t k = bits_; k < padded_; ++k) row[k] = 0;
       }
-      v_ = columns_.get();
+      v_ = columns_;
     }
-    if (tile_ == 0 && !params_.with_itself) sums_.poison += poison_of<S>(v_, padded_, n, padded_);
+    if (tile_ == 0 && !params_.with_itself) sums_.poison += poison_of<S>(v_, n * padded_);
     if (problem_.counts_agreement()) {
       const int64_t width = problem_.sign_bits();
       for (int64_t j = 0; j < n; ++j) {
-        int8_t* signs = signs_.get() + j * width;
+        int8_t* signs = signs_ + j * width;
         for (int64_t k = 0; k < bits_; ++k) {
           signs[k] = static_cast<int8_t>((v_[j * padded_ + k] > 0) - (v_[j * padded_ + k] < 0));
         }
@@ -284,12 +283,12 @@ class Task {
     }
   }
 
-  void run_panel(int64_t p, int64_t column, int64_t n) {
+  void run_panel(int64_t p, const Real* packed, int64_t column, int64_t n) {
     const int64_t rows = panel_rows(p), vectors = (rows + S::width - 1) / S::width;
-    Real* theta = theta_.get();
-    product<S, false>({v_, padded_, 1, packed_.get() + p * bits_ * panel, panel, theta, panel, bits_}, n, vectors);
+    Real* theta = theta_;
+    product<S, false>({v_, padded_, 1, packed, panel, theta, panel, bits_}, n, vectors);
     set_diagonal(p, column, n, static_cast<Real>(-1e30));
-    if (asymmetric()) std::memcpy(kept_.get(), theta, static_cast<size_t>(n * panel) * sizeof(Real));
+    if (asymmetric()) std::memcpy(kept_, theta, static_cast<size_t>(n * panel) * sizeof(Real));
     if (params_.balanced) {
       evaluate<true>(p, n, vectors);
     } else {
@@ -298,8 +297,13 @@ class Task {
     set_diagonal(p, column, n, 0);
     if (asymmetric()) mix_transposed(p, n);
     if (params_.need_grad) {
-      Real* gradient = gradient_.get() + p * panel * padded_;
-      product<S, true>({theta, 1, panel, v_, padded_, gradient, padded_, n}, rows, padded_ / S::width);
+      Real* gradient = gradient_ + p * panel * padded_;
+      const Operands<S> operands{theta, 1, panel, v_, padded_, gradient, padded_, n};
+      if (fresh_) {
+        product<S, false>(operands, rows, padded_ / S::width);
+      } else {
+        product<S, true>(operands, rows, padded_ / S::width);
+      }
     }
     if (problem_.counts_agreement()) count_agreement(p, n);
   }
@@ -307,29 +311,28 @@ class Task {
   // theta_ becomes the derivative, and the values are added up per row.
   template <bool Weighted>
   void evaluate(int64_t p, int64_t n, int64_t vectors) {
-    const uint64_t* words = words_.get() + p * block;
-    double* values = values_.get() + 2 * p * panel;
+    const uint64_t* words = words_ + p * block;
+    double* values = values_ + 2 * p * panel;
     const Real weights[2] = {static_cast<Real>(problem_.dissimilar_weight), static_cast<Real>(problem_.similar_weight)};
     int64_t i = 0;
     for (; i + 2 <= vectors; i += 2) {
-      evaluate_pairs<Twice<S>, Weighted>(theta_.get() + i * S::width, words, static_cast<int>(i / 2), n, weights,
+      evaluate_pairs<Twice<S>, Weighted>(theta_ + i * S::width, words, static_cast<int>(i / 2), n, weights,
                                          values + i * S::width);
     }
     if (i < vectors) {
-      evaluate_pairs<S, Weighted>(theta_.get() + i * S::width, words, static_cast<int>(i), n, weights,
-                                  values + i * S::width);
+      evaluate_pairs<S, Weighted>(theta_ + i * S::width, words, static_cast<int>(i), n, weights, values + i * S::width);
     }
   }
 
   // G / 2 = (P_ij + P_ji) / 2 where the two S differ; elsewhere it is P already.
   void mix_transposed(int64_t p, int64_t n) {
     for (int64_t j = 0; j < n; ++j) {
-      const uint64_t mine = words_.get()[p * block + j], other = transposed_.get()[p * block + j];
+      const uint64_t mine = words_[p * block + j], other = transposed_[p * block + j];
       for (uint64_t differ = mine ^ other; differ != 0; differ &= differ - 1) {
         const int64_t at = j * panel + __builtin_ctzll(differ);
-        const double sigmoid = 1 / (1 + std::exp(-static_cast<double>(kept_.get()[at])));
+        const double sigmoid = 1 / (1 + std::exp(-static_cast<double>(kept_[at])));
         const double sum = problem_.similar_weight * (sigmoid - 1) + problem_.dissimilar_weight * sigmoid;
-        theta_.get()[at] = static_cast<Real>(sum / 2);
+        theta_[at] = static_cast<Real>(sum / 2);
       }
     }
   }
@@ -339,11 +342,11 @@ class Task {
   void count_agreement(int64_t p, int64_t n) {
     const int64_t rows = panel_rows(p), width = problem_.sign_bits();
     const uint64_t existing = rows == 64 ? ~uint64_t{0} : (uint64_t{1} << rows) - 1;
-    int8_t *sums = agreeing_.get(), *all = sums + panel * width;
+    int8_t *sums = agreeing_, *all = sums + panel * width;
     std::memset(sums, 0, static_cast<size_t>((panel + 1) * width));
     for (int64_t j = 0; j < n; ++j) {
-      const int8_t* signs = signs_.get() + j * width;
-      uint64_t similar = words_.get()[p * block + j];
+      const int8_t* signs = signs_ + j * width;
+      uint64_t similar = words_[p * block + j];
       if (2 * __builtin_popcountll(similar) <= rows) {
         for (; similar != 0; similar &= similar - 1)
           add_signs<1>(sums + __builtin_ctzll(similar) * width, signs, width);
@@ -355,7 +358,7 @@ class Task {
       }
     }
     for (int64_t i = 0; i < rows; ++i) {
-      int32_t* to = problem_.agreeing + (chunk_ * params_.rows + first_row_ + p * panel + i) * bits_;
+      int32_t* to = problem_.agreeing + (chunk_ * params_.rows + first_row_ + p * panel + i) * problem_.padded_bits();
       for (int64_t k = 0; k < bits_; ++k) to[k] += sums[i * width + k] + all[k];
     }
   }
@@ -367,14 +370,23 @@ class Task {
     }
   }
 
+  // What has been summed in the storage type goes to double, and the next block of columns begins anew.
   void widen_gradient() {
     if (!params_.need_grad) return;
+    const int64_t stride = problem_.padded_bits(), padded = std::min(padded_, stride);
+    const bool first = !widened_, nothing = begin_ == end_;
     for (int64_t i = 0; i < rows_; ++i) {
-      double* to = problem_.gradient + (chunk_ * params_.rows + first_row_ + i) * bits_;
-      Real* from = gradient_.get() + i * padded_;
-      for (int64_t k = 0; k < bits_; ++k) to[k] += from[k];
-      for (int64_t k = 0; k < padded_; ++k) from[k] = 0;
+      double* __restrict to = problem_.gradient + (chunk_ * params_.rows + first_row_ + i) * stride;
+      const Real* __restrict from = gradient_ + i * padded_;
+      if (nothing) {
+        for (int64_t k = 0; k < stride; ++k) to[k] = 0;
+      } else if (first) {
+        for (int64_t k = 0; k < padded; ++k) to[k] = from[k];
+      } else {
+        for (int64_t k = 0; k < padded; ++k) to[k] += from[k];
+      }
     }
+    widened_ = fresh_ = true;
   }
 
   const Problem& problem_;
@@ -382,11 +394,13 @@ class Task {
   const PairwiseInputs& inputs_;
   TaskSums& sums_;
   int64_t tile_, chunk_, first_row_, rows_, panels_, begin_, end_, bits_, padded_;
-  const Real* v_ = nullptr;  // [columns of the block, padded_]
-  Buffer<Real> packed_, theta_, kept_, columns_, gradient_;
-  Buffer<double> values_;  // [panels_, 2, panel]: of similar and of dissimilar pairs
-  Buffer<uint64_t> words_, transposed_, planes_;
-  Buffer<int8_t> signs_, agreeing_;
+  bool fresh_ = true, widened_ = false;  // gradient_ holds nothing; the sums in double hold something
+  const Real* v_ = nullptr;              // [columns of the block, padded_]
+  Workspace memory_;
+  Real *theta_ = nullptr, *kept_ = nullptr, *columns_ = nullptr, *gradient_ = nullptr;
+  double* values_ = nullptr;  // [panels_, 2, panel]: of similar and of dissimilar pairs
+  uint64_t *words_ = nullptr, *transposed_ = nullptr, *planes_ = nullptr;
+  int8_t *signs_ = nullptr, *agreeing_ = nullptr;
 };
 
 template <class S>
@@ -399,6 +413,61 @@ bool run_task(const Problem& problem, int64_t index) {
   return Task<S>(problem, index).run();
 }
 
+template <int64_t Rows, class Real>
+void transpose_rows(const Real* __restrict from, int64_t padded, Real scale, int64_t bits, Real* __restrict to) {
+  for (int64_t k = 0; k < bits; ++k) {
+    for (int64_t i = 0; i < Rows; ++i) to[k * panel + i] = scale * from[i * padded + k];
+  }
+}
+
+// A panel of rows as columns, times scale, with rows of zeros at the end: problem.packed[p][k][i].
+template <class S>
+bool pack_rows(const Problem& problem, int64_t index) {
+  using Real = typename S::Real;
+  constexpr int64_t group = 8;
+  const PairwiseParams& p = problem.params;
+  const int64_t first = index * panel, padded = round_up_to(p.bits, S::width);
+  const Real scale = static_cast<Real>(p.scale);
+  Workspace memory;
+  Real* rows = nullptr;
+  memory.add(rows, group * padded);
+  if (!memory.allocate()) return false;
+  Real* to = reinterpret_cast<Real*>(problem.packed) + first * p.bits;
+  double poison = 0;
+  for (int64_t i = 0; i < panel; i += group) {
+    for (int64_t r = 0; r < group; ++r) {
+      const int64_t row = first + i + r, loaded = row < p.rows ? p.bits : 0;
+      if (loaded > 0)
+        load_elements<S>(problem.inputs.h_element, problem.inputs.h, row * p.bits, loaded, rows + r * padded);
+      for (int64_t k = loaded; k < padded; ++k) rows[r * padded + k] = 0;
+    }
+    poison += poison_of<S>(rows, group * padded);
+    transpose_rows<group>(rows, padded, scale, p.bits, to + i);
+  }
+  problem.poison[index] = poison;
+  return true;
+}
+
+// The signs of 64 values, zeros not among them, are added; true where there is a zero.
+inline bool add_signs_of(const float* values, int32_t* sums) {
+  int32_t zero = 0;
+  for (int64_t k = 0; k < 64; ++k) {
+    int32_t bits;
+    std::memcpy(&bits, values + k, sizeof bits);
+    sums[k] += (bits >> 31) | 1;
+    zero |= (bits & 0x7FFFFFFF) == 0;
+  }
+  return zero != 0;
+}
+inline bool add_signs_of(const double* values, int32_t* sums) {
+  int32_t zero = 0;
+  for (int64_t k = 0; k < 64; ++k) {
+    sums[k] += std::signbit(values[k]) ? -1 : 1;
+    zero |= values[k] == 0;
+  }
+  return zero != 0;
+}
+
 // Sums of signs over columns, per class, and how many are not 0: 64 bits of the codes.
 template <class S>
 bool sum_signs(const Problem& problem, int64_t index) {
@@ -407,27 +476,36 @@ bool sum_signs(const Problem& problem, int64_t index) {
   const int64_t first = 64 * index, bits = std::min<int64_t>(64, p.bits - first), width = problem.sign_bits();
   const bool direct = problem.inputs.v_element == own_element<S> && bits == 64;
   alignas(64) Real copy[64] = {};
-  alignas(64) int32_t nonzero[64] = {};
+  int32_t* nonzero = problem.nonzero + first;
+  for (int64_t k = 0; k < 64; ++k) nonzero[k] = static_cast<int32_t>(p.columns);
   for (int64_t j = 0; j < p.columns; ++j) {
     const int64_t at = j * p.bits + first;
     if (!direct) load_elements<S>(problem.inputs.v_element, problem.inputs.v, at, bits, copy);
     const Real* values = direct ? static_cast<const Real*>(problem.inputs.v) + at : copy;
     const int64_t found = problem.column_class == nullptr ? -1 : problem.column_class[j];
     int32_t* sums = problem.class_sums + (found < 0 ? problem.dense_classes : found) * width + first;
-    for (int64_t k = 0; k < 64; ++k) {
-      const int32_t positive = values[k] > 0, negative = values[k] < 0;
-      sums[k] += positive - negative;
-      nonzero[k] += positive | negative;
+    if (add_signs_of(values, sums)) {
+      for (int64_t k = 0; k < 64; ++k) {
+        if (values[k] != 0) continue;
+        sums[k] -= std::signbit(values[k]) ? -1 : 1;
+        --nonzero[k];
+      }
     }
   }
-  std::memcpy(problem.nonzero + first, nonzero, sizeof nonzero);
+  int32_t* total = problem.total_signs + first;
+  for (int64_t c = 0; c <= problem.dense_classes; ++c) {
+    for (int64_t k = 0; k < 64; ++k) total[k] += problem.class_sums[c * width + first + k];
+  }
   return true;
 }
 
-// The gradient of a panel of rows out of those of the chunks, and its quantization.
+// The gradient of a panel of rows out of those of the chunks, and its quantization, in double: bits in lanes, and for
+// each vector of bits all rows, so that sums stay in registers.
 template <class S>
 class Finish {
   using Real = typename S::Real;
+  using D = F64;
+  using V = typename D::V;
 
  public:
   Finish(const Problem& problem, const PairwiseFactors& factors, double poison, void* gradient, int64_t index)
@@ -436,119 +514,149 @@ class Finish {
     bit_ = factors.bit * params_.eta;
     first_ = index * panel;
     rows_ = std::min(panel, params_.rows - first_);
-    padded_ = round_up_to(params_.bits, 2 * S::width);
+    bits_ = params_.bits;
+    padded_ = round_up_to(bits_, 32);  // a multiple of all widths, twice
   }
 
   bool run(double& quantization) {
-    if (!row_.allocate_zeros(padded_) || !slope_.allocate(padded_) || !lanes_.allocate_zeros(padded_)) return false;
-    if (!total_.allocate_zeros(padded_) || !gradient_row_.allocate(padded_)) return false;
-    if (problem_.error_aware()) add_totals();
-    for (int64_t i = first_; i < first_ + rows_; ++i) {
-      quantize(i);
-      if (params_.need_grad) add_gradient(i);
+    memory_.add(h_, rows_ * padded_);
+    memory_.add(slope_, params_.quantization == Quantization::log_cosh ? rows_ * padded_ : 0);
+    memory_.add(sums_, padded_, true);
+    if (!memory_.allocate()) return false;
+    load_rows();
+    switch (params_.quantization) {
+      case Quantization::none:
+        finish<Quantization::none>();
+        break;
+      case Quantization::l2:
+        finish<Quantization::l2>();
+        break;
+      case Quantization::error_aware:
+        finish<Quantization::error_aware>();
+        break;
+      case Quantization::log_cosh:
+        log_cosh();
+        finish<Quantization::log_cosh>();
+        break;
     }
     quantization = 0;
-    for (int64_t k = 0; k < params_.bits; ++k) quantization += lanes_.get()[k];
+    for (int64_t k = 0; k < bits_; ++k) quantization += sums_[k];
     return true;
   }
 
  private:
-  void add_totals() {
-    const int64_t width = problem_.sign_bits();
-    for (int64_t c = 0; c <= problem_.dense_classes; ++c) {
-      for (int64_t k = 0; k < params_.bits; ++k) total_.get()[k] += problem_.class_sums[c * width + k];
-    }
-  }
-
-  // The term of a row goes to lanes_, its derivative to slope_.
-  void quantize(int64_t i) {
-    const int64_t bits = params_.bits;
-    Real *x = row_.get(), *slope = slope_.get();
-    double* lanes = lanes_.get();
-    if (params_.quantization == Quantization::none) {
-      for (int64_t k = 0; k < bits; ++k) slope[k] = 0;
+  void load_rows() {
+    const Element element = problem_.inputs.h_element;
+    if (element == own_element<S> && bits_ == padded_) {
+      x_ = static_cast<const Real*>(problem_.inputs.h) + first_ * bits_;
       return;
     }
-    load_elements<S>(problem_.inputs.h_element, problem_.inputs.h, i * bits, bits, x);
-    if (params_.quantization == Quantization::log_cosh) {
-      using L = Twice<S>;
-      for (int64_t k = 0; k < padded_; k += L::width) {
-        typename L::V value, tanh;
-        const auto v = L::load(x + k);
-        PairFormula<L>::log_cosh(L::sub(L::abs(v), L::set(1)), value, tanh);
-        L::add_to(lanes + k, value);
-        L::store(slope + k, L::mul(tanh, sign_of<L>(v)));
-      }
-      return;
+    for (int64_t i = 0; i < rows_; ++i) {
+      load_elements<S>(element, problem_.inputs.h, (first_ + i) * bits_, bits_, h_ + i * padded_);
+      for (int64_t k = bits_; k < padded_; ++k) h_[i * padded_ + k] = 0;
     }
-    const double* selected = nullptr;
-    if (problem_.error_aware()) {
-      select(i);
-      selected = selected_row();
-    }
-    for (int64_t k = 0; k < bits; ++k) {
-      const double value = x[k], distance = value - ((value > 0) - (value < 0));
-      const double weight = selected == nullptr ? 1 : selected[k];
-      lanes[k] += weight * distance * distance;
-      slope[k] = static_cast<Real>(2 * weight * distance);
-    }
+    x_ = h_;
   }
 
+  // sign(x), and its magnitude: 0 where x is 0 or NaN
   template <class L>
-  static typename L::V sign_of(typename L::V v) {
-    const auto zero = L::set(0), one = L::set(1);
-    const auto nonzero =
-        L::select(L::greater_equal(L::abs(v), L::set(std::numeric_limits<Real>::denorm_min())), one, zero);
-    return L::with_sign(nonzero, v);
+  static void sign(typename L::V x, typename L::V& b, typename L::V& magnitude) {
+    magnitude = L::select(L::greater(L::abs(x), L::set(0)), L::set(1), L::set(0));
+    b = L::with_sign(magnitude, x);
   }
 
-  const double* selected_row() const { return gradient_row_.get(); }
+  void log_cosh() {
+    using L = Twice<S>;
+    for (int64_t at = 0; at < rows_ * padded_; at += L::width) {
+      typename L::V value, tanh, b, magnitude;
+      const auto x = L::load(x_ + at);
+      PairFormula<L>::log_cosh(L::sub(L::abs(x), L::set(1)), value, tanh);
+      sign<L>(x, b, magnitude);
+      L::add_to(sums_ + at % padded_, value);
+      L::store(slope_ + at, L::mul(tanh, b));
+    }
+  }
 
-  // How many columns select each bit of a row.
-  void select(int64_t i) {
-    const int64_t bits = params_.bits, width = problem_.sign_bits();
-    const bool of_classes = problem_.inputs.similarity == Similarity::class_ids;
-    const Real* x = row_.get();
-    const double left_out = params_.with_diagonal ? 0 : 1;
-    double* selected = gradient_row_.get();
-    for (int64_t k = 0; k < bits; ++k) selected[k] = 0;
-    if (of_classes) {
-      const int32_t* sums = problem_.class_sums + problem_.row_class[i] * width;
-      for (int64_t k = 0; k < bits; ++k) selected[k] = sums[k] - left_out * ((x[k] > 0) - (x[k] < 0));
-    } else {
-      for (int64_t c = 0; c < problem_.chunks; ++c) {
-        const int32_t* sums = problem_.agreeing + (c * params_.rows + i) * bits;
-        for (int64_t k = 0; k < bits; ++k) selected[k] += sums[k];
+  template <Quantization Kind>
+  void finish() {
+    for (int64_t k = 0; k < bits_; k += D::width) {
+      if (params_.with_diagonal) {
+        finish_bits<Kind, false>(k);
+      } else {
+        finish_bits<Kind, true>(k);
       }
     }
-    const int32_t* nonzero = problem_.nonzero;
-    const double* total = total_.get();
-    for (int64_t k = 0; k < bits; ++k) {
-      const double b = (x[k] > 0) - (x[k] < 0), own = left_out * b;
-      const double agreement = 2 * selected[k] - (total[k] - own);
-      selected[k] = 0.5 * (b * b * (nonzero[k] - left_out * b * b) + b * agreement);
-    }
   }
 
-  void add_gradient(int64_t i) {
-    const int64_t bits = params_.bits;
-    double* sum = gradient_row_.get();
-    for (int64_t k = 0; k < bits; ++k) sum[k] = poison_ + bit_ * slope_.get()[k];
-    for (int64_t c = 0; c < problem_.chunks; ++c) {
-      const double* from = problem_.gradient + (c * params_.rows + i) * bits;
-      for (int64_t k = 0; k < bits; ++k) sum[k] += pair_ * from[k];
+  // A vector of bits of all rows. A row's bit is selected by b (similar - total / 2) + |b| nonzero / 2 columns.
+  template <Quantization Kind, bool LeaveOut>
+  void finish_bits(int64_t first_bit) {
+    constexpr bool error_aware = Kind == Quantization::error_aware;
+    const bool of_classes = problem_.inputs.similarity == Similarity::class_ids;
+    const V half = D::set(0.5), pair = D::set(pair_), poison = D::set(poison_);
+    const V bit = D::set(Kind == Quantization::log_cosh ? bit_ : 2 * bit_);
+    // a pair (i, i) that is left out is similar in the sums of classes, and not there in those of tasks
+    const V own = D::set(of_classes ? 0.5 : -0.5);
+    const V half_total = error_aware ? D::mul(half, D::load(problem_.total_signs + first_bit)) : half;
+    const V half_nonzero = error_aware ? D::mul(half, D::load(problem_.nonzero + first_bit)) : half;
+    const int64_t stride = problem_.padded_bits(), chunk = params_.rows * stride, sign_bits = problem_.sign_bits();
+    const int64_t rows = rows_, padded = padded_, chunks = problem_.chunks;
+    const int32_t *row_class = problem_.row_class + first_, *class_sums = problem_.class_sums + first_bit;
+    const int32_t* agreeing = problem_.agreeing + first_ * stride + first_bit;
+    const double* gradients = problem_.gradient + first_ * stride + first_bit;
+    const Real *x_row = x_ + first_bit, *slope_row = slope_ + first_bit;
+    Real* to = gradient_ == nullptr ? nullptr : gradient_ + first_ * bits_ + first_bit;
+    V sum = D::set(0);
+    for (int64_t i = 0; i < rows; ++i) {
+      V slope = D::set(0);  // over two for squares
+      if constexpr (Kind == Quantization::log_cosh) slope = D::load(slope_row + i * padded);
+      if constexpr (Kind == Quantization::l2 || error_aware) {
+        const V x = D::load(x_row + i * padded);
+        V b, magnitude;
+        sign<D>(x, b, magnitude);
+        const V distance = D::sub(x, b);
+        slope = distance;
+        if constexpr (error_aware) {
+          V similar;  // sum_j S_ij sign v_jk
+          if (of_classes) {
+            similar = D::load(class_sums + row_class[i] * sign_bits);
+          } else {
+            similar = D::load(agreeing + i * stride);
+            for (int64_t c = 1; c < chunks; ++c) similar = D::add(similar, D::load(agreeing + c * chunk + i * stride));
+          }
+          V excess = D::sub(similar, half_total), existing = half_nonzero;
+          if constexpr (LeaveOut) {
+            excess = D::fnma(own, b, excess);
+            existing = D::fnma(half, magnitude, existing);
+          }
+          slope = D::mul(D::fma(magnitude, existing, D::mul(b, excess)), distance);
+        }
+        sum = D::fma(slope, distance, sum);
+      }
+      if (to == nullptr) continue;
+      V gradient = D::load(gradients + i * stride);
+      for (int64_t c = 1; c < chunks; ++c) gradient = D::add(gradient, D::load(gradients + c * chunk + i * stride));
+      gradient = D::fma(bit, slope, D::fma(pair, gradient, poison));
+      if (first_bit + D::width <= bits_) {
+        D::store(to + i * bits_, gradient);
+      } else {
+        Real last[D::width];
+        D::store(last, gradient);
+        std::memcpy(to + i * bits_, last, static_cast<size_t>(bits_ - first_bit) * sizeof(Real));
+      }
     }
-    Real* to = gradient_ + i * bits;
-    for (int64_t k = 0; k < bits; ++k) to[k] = static_cast<Real>(sum[k]);
+    if constexpr (Kind != Quantization::log_cosh) D::store(sums_ + first_bit, sum);
   }
 
   const Problem& problem_;
   const PairwiseParams& params_;
   double poison_, pair_, bit_;
   Real* gradient_;
-  int64_t first_, rows_, padded_;
-  Buffer<Real> row_, slope_;
-  Buffer<double> lanes_, total_, gradient_row_;
+  const Real* x_ = nullptr;
+  int64_t first_, rows_, bits_, padded_;
+  Workspace memory_;
+  Real *h_ = nullptr, *slope_ = nullptr;
+  double* sums_ = nullptr;
 };
 
 template <class S>
@@ -566,7 +674,7 @@ void scale_row(const void* from_, double factor, void* to_, int64_t n) {
 
 template <class S>
 constexpr Kernels kernels_for() {
-  return {count_task<S>, run_task<S>, sum_signs<S>, finish_rows<S>, scale_row<S>};
+  return {count_task<S>, pack_rows<S>, run_task<S>, sum_signs<S>, finish_rows<S>, scale_row<S>};
 }
 
 Kernels kernels(bool wide) { return wide ? kernels_for<F64>() : kernels_for<F32>(); }
