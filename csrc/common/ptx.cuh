@@ -1,6 +1,9 @@
 // Every PTX instruction of the package, and beside each what it does on the host, written from its description in the
 // PTX ISA, for the simulator of tests/simt. tests/simt/test_ptx.cpp holds both to the same plain reference.
 //
+// Approximations: ex2_approx is 2^x within 2^-22 of its size, rcp_approx 1 / x within 2^-23; results below 2^-126 and
+// arguments that small are 0.
+//
 // Copies of 4, 8 or 16 bytes into shared memory that go on while the thread does: sm_80; before, they are plain copies.
 // Matrix instructions: sm_80; older devices must not be sent there. Fragments are the registers of the instruction.
 // With E elements to a register, g = lane / 4 and t = lane % 4: register i of A [16, 8 E] holds row g + 8 (i % 2),
@@ -8,6 +11,7 @@
 // is row g + 8 (i / 2), column 2 t + i % 2.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -23,6 +27,18 @@ namespace rdh::cuda::ptx {
 
 __device__ __forceinline__ unsigned shared_address(const void* p) {
   return static_cast<unsigned>(__cvta_generic_to_shared(p));
+}
+
+__device__ __forceinline__ float ex2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+__device__ __forceinline__ float rcp_approx(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 
 // `valid` bytes are copied, the rest up to Bytes is set to 0. Both addresses are multiples of Bytes, also where nothing
@@ -102,6 +118,10 @@ RDH_PTX_MMA(mma_b1_and, "mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.po
 #elif defined(RDH_SIMT)
 
 using simt::Site;
+
+inline float flushed(float x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x; }
+inline float ex2_approx(float x) { return flushed(std::exp2(flushed(x))); }
+inline float rcp_approx(float x) { return flushed(1 / flushed(x)); }
 
 // What is on its way is NaN: whoever reads it before it has landed, or writes it, is seen.
 template <int Bytes>

@@ -28,6 +28,7 @@ class Rule:
 SM80_ON = (80, 90, 120)
 PTX = "tests/simt/test_ptx.cpp"
 AMPLIFIER = "csrc/kernels/cuda/gradient_amplifier_kernel.cu"
+PAIRWISE = "csrc/kernels/cuda/pairwise_loss_kernel.cu"
 NARROW = r"(float|__half|__nv_bfloat16)"
 
 RULES = (
@@ -62,6 +63,33 @@ RULES = (
         r"(forward_kernel<.*|backward_kernel<\w+, \w+, false, .*)",
         never=(r"SHFL", r"RED", r"ATOM", r"I2F\.F64"),
     ),
+    Rule(
+        "tiles of h, v and G come from shared memory 16 bytes at a time, and products are fused",
+        PAIRWISE,
+        r"exact_kernel<float, .*",
+        must=(r"LDS(\.U)?\.128\b", r"LDG\.E\.128\b", r"STS\.128\b", r"FFMA\b", r"MUFU\.EX2\b", r"MUFU\.RCP\b"),
+        never=(r"D(MUL|FMA|SETP|MNMX)\b",),
+    ),
+    Rule(
+        "double is double from end to end",
+        PAIRWISE,
+        r"exact_kernel<double, .*",
+        must=(r"LDS(\.U)?\.128\b", r"LDG\.E\.128\b", r"STS\.128\b", r"DFMA\b"),
+    ),
+    Rule(
+        "S against signs is counted bits",
+        PAIRWISE,
+        r"agreement_kernel<.*",
+        must=(r"POPC\b", r"VOTE"),
+    ),
+    Rule(
+        "integers are added without waiting for what was there",
+        PAIRWISE,
+        r"(signs|agreement|count)_kernel<.*",
+        must=(r"REDG?\.E\.ADD\b",),
+        never=(r"ATOMG?\.E\.ADD",),
+    ),
+    Rule("approximations", PTX, r"approximate_kernel<.*", must=(r"MUFU\.EX2\b", r"MUFU\.RCP\b")),
     Rule("bf16 products", PTX, r"product_kernel<\(Kind\)0, .*", must=(r"HMMA\.16816\.F32\.BF16\b",), archs=SM80_ON),
     Rule("tf32 products", PTX, r"product_kernel<\(Kind\)1, .*", must=(r"HMMA\.1688\.F32\.TF32\b",), archs=SM80_ON),
     Rule("s8 products", PTX, r"product_kernel<\(Kind\)2, .*", must=(r"IMMA\.16832\.S8\.S8\b",), archs=SM80_ON),

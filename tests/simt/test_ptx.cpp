@@ -156,6 +156,35 @@ TEST(cp_async_4) { copy<4>(); }
 TEST(cp_async_8) { copy<8>(); }
 TEST(cp_async_16) { copy<16>(); }
 
+// out [n, 2]: 2^x and 1 / x
+template <int Threads>
+__global__ void __launch_bounds__(Threads) approximate_kernel(const float* x, float* out) {
+  out[2 * threadIdx.x] = ptx::ex2_approx(x[threadIdx.x]);
+  out[2 * threadIdx.x + 1] = ptx::rcp_approx(x[threadIdx.x]);
+}
+
+TEST(approximations) {
+  std::vector<float> x = {0.0f, -0.0f, 1.0f, -1.0f, 127.5f, -125.5f, -127.5f, -400.0f, 400.0f, 1e-40f, 3e38f};
+  for (const float special : {INFINITY, -INFINITY, NAN}) x.push_back(special);
+  while (x.size() < 256) x.push_back(static_cast<float>(x.size()) * 0.7137f - 125.0f);
+  const DeviceArray<float> x_(x), out_(2 * x.size());
+  LAUNCH((approximate_kernel<256>), 1, 256, 0, nullptr, x_.data(), out_.data());
+  FINISH();
+  const std::vector<float> out = out_.read();
+  const auto flushed = [](double v) { return std::fabs(v) < 0x1p-126 ? std::copysign(0.0, v) : v; };
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double in = flushed(x[i]), true_values[] = {flushed(std::exp2(in)), flushed(1 / in)};
+    for (size_t j = 0; j < 2; ++j) {
+      const double true_value = true_values[j], got = out[2 * i + j], allowed = j == 0 ? 0x1p-22 : 0x1p-23;
+      const bool same = std::isnan(true_value) ? std::isnan(got)
+                        : std::isinf(true_value) || std::fabs(true_value) > 3.4e38
+                            ? got == static_cast<float>(true_value)
+                            : std::fabs(got - true_value) <= allowed * std::fabs(true_value);
+      EXPECT(same, "%s %g: %.9g, not %.9g", j == 0 ? "2^" : "1 /", double(x[i]), got, true_value);
+    }
+  }
+}
+
 }  // namespace
 
 int main(int count, char** arguments) { return harness::main(count, arguments); }
