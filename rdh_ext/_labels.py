@@ -51,9 +51,9 @@ def normalize_labels(
     if labels.dim() == 1:
         if labels.dtype not in checks.INTEGER:
             checks.fail_type(op, argument, expected(), labels)
-        if check_values and labels.numel() and int(labels.min()) < 0:
-            checks.fail_value(op, argument, expected(), int(labels.min()))
-        return labels.to(torch.int64)
+        if check_values and length and (least := labels.min().item()) < 0:
+            checks.fail_value(op, argument, expected(), least)
+        return labels if labels.dtype is torch.int64 else labels.to(torch.int64)
     if labels.is_complex():
         checks.fail_type(op, argument, expected(), labels)
     if check_values and (wrong := find_not_binary(labels)) is not None:

@@ -6,6 +6,7 @@ built; the native libraries only add their CPU and CUDA keys on top (see ``rdh_e
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from operator import attrgetter
@@ -71,9 +72,18 @@ def _nothing_else_listens() -> bool:
     )
 
 
-def _may_autocast(tensor: torch.Tensor) -> bool:
+def is_plain_call(tensor: torch.Tensor) -> bool:
+    """A call with ``tensor`` may go below autograd by itself: a plain tensor of a device that has kernels, no autocast,
+    and nothing that listens."""
+    if not SHORTCUT or not _nothing_else_listens() or type(tensor) not in _PLAIN:
+        return False
     kind = tensor.device.type
-    return kind not in ("cpu", "cuda") or torch.is_autocast_enabled(kind)
+    return kind in ("cpu", "cuda") and not torch.is_autocast_enabled(kind)
+
+
+def below_autograd() -> contextlib.AbstractContextManager[None]:
+    """Ops inside see no autograd; only where ``is_plain_call``."""
+    return torch._C._AutoDispatchBelowAutograd()
 
 
 def set_autograd(op: Any, backward: Callable[..., Any], *, setup_context: Callable[..., None]) -> Callable[..., Any]:
@@ -132,8 +142,7 @@ def set_autograd(op: Any, backward: Callable[..., Any], *, setup_context: Callab
             return op.redispatch(keyset, *inputs)
 
     def call(*inputs: Any) -> Any:
-        first = inputs[0]
-        if type(first) not in _PLAIN or not _nothing_else_listens() or _may_autocast(first):
+        if not is_plain_call(inputs[0]):
             return op(*inputs)
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs):
             return function.apply(None, *inputs)

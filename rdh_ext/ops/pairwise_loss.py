@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import _checks as checks
 from .._labels import check_label_pair, find_not_binary, normalize_labels
 from ..reference import pairwise_loss as reference
-from ._library import define, forbid_double_backward, set_autocast, set_autograd
+from ._library import below_autograd, define, forbid_double_backward, is_plain_call, set_autocast, set_autograd
 
 _OP = "pairwise_loss"
 PAIR_WEIGHTS = ("none", "balanced")
@@ -57,9 +57,45 @@ def _backward(ctx: Any, saved: tuple[Tensor, ...], grad_out: Tensor, *ignored: A
     return _backward_op(grad_out, grad, h), *([None] * 12)
 
 
-_pairwise_loss = set_autograd(_op, _backward, setup_context=_setup)
+set_autograd(_op, _backward, setup_context=_setup)
 forbid_double_backward(_backward_op, _OP)  # which is why it takes h
 set_autocast(_op, torch.float32)
+
+
+class _OfPlainTensors(torch.autograd.Function):
+    """The same gradient for plain tensors in Python: a small batch is all bookkeeping, and this is half of it.
+
+    Only ``h`` and the loss are autograd's to see: the rest of the call travels in a tuple, the parts in a list.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, rest: tuple[Any, ...], parts: list[Tensor]) -> Tensor:
+        with below_autograd():
+            loss, both, grad = _op(h, *rest)
+        parts.append(both)
+        ctx.save_for_backward(grad, h)
+        return cast("Tensor", loss)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        grad, h = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _backward_op(grads[0], grad, h), None, None
+        with below_autograd():
+            return _backward_op(grads[0], grad, h), None, None
+
+
+def _run(h: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    """Loss and parts, by the shortest way there is."""
+    if not is_plain_call(h):
+        loss, both, _ = _op(h, *rest)
+        return loss, both.detach()
+    if rest[-1]:
+        parts: list[Tensor] = []
+        return _OfPlainTensors.apply(h, rest, parts), parts[0]
+    with below_autograd():
+        loss, both, _ = _op(h, *rest)
+    return loss, both
 
 
 def _matmul_precision() -> str:
@@ -150,8 +186,7 @@ def pairwise_loss_with_parts(
     checks.check_choice(_OP, "reduction", reduction, REDUCTIONS)
     checks.check_bool(_OP, "include_diagonal", include_diagonal)
     labels, bank_labels, similarity = _check_tensors(h, labels, bank, bank_labels, similarity, include_diagonal)
-    need_grad = torch.is_grad_enabled() and h.requires_grad
-    loss, parts, _ = _pairwise_loss(
+    return _run(
         h,
         labels,
         None if bank is None else bank.detach(),
@@ -164,9 +199,8 @@ def pairwise_loss_with_parts(
         include_diagonal,
         reduction,
         _matmul_precision() if h.is_cuda else "highest",
-        need_grad,
+        torch.is_grad_enabled() and h.requires_grad,
     )
-    return loss, parts.detach()
 
 
 def pairwise_loss(

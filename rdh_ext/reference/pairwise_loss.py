@@ -256,4 +256,10 @@ def pairwise_loss(
 
 def pairwise_loss_backward(grad_out: Tensor, grad: Tensor, h: Tensor) -> Tensor:
     """dL/dh scaled with what arrives from above, and only then rounded to the dtype of h: a loss scaler may come."""
+    dtype = torch.float64 if h.dtype == torch.float64 else torch.float32
+    if grad.shape != h.shape or grad.dtype != dtype or grad_out.dim() != 0 or grad_out.dtype != dtype:
+        raise RuntimeError(
+            "pairwise_loss_backward: expected a gradient of the shape of h and a scalar, both float64 where h is, else "
+            "float32"
+        )
     return (grad * grad_out).to(h.dtype)

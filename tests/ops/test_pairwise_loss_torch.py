@@ -43,11 +43,20 @@ def test_opcheck(backend: str, kind: str, columns: int | None) -> None:
 
 def test_opcheck_backward(backend: str) -> None:
     backward = torch.ops.rdh_ext.pairwise_loss_backward.default
-    for dtype in (torch.float32, torch.float64):
+    for dtype, narrow in ((torch.float32, torch.bfloat16), (torch.float32, torch.float16), (torch.float64, None)):
         for rows in (0, 5):
             grad = torch.randn(rows, 3, dtype=dtype, device=backend)
-            for h in (grad.clone(), grad.to(torch.bfloat16), grad.t().contiguous().t()):
+            for h in (grad.clone(), grad.to(narrow or dtype), grad.t().contiguous().t()):
                 torch.library.opcheck(backward, (torch.rand((), dtype=dtype, device=backend), grad, h))
+
+
+def test_the_backward_op_refuses_what_does_not_belong_together(backend: str) -> None:
+    """A float64 gradient of a float32 h would be read as what it is not."""
+    backward = torch.ops.rdh_ext.pairwise_loss_backward.default
+    grad, factor = torch.randn(2, 3, device=backend), torch.ones((), device=backend)
+    for wrong in ((factor, grad.double(), grad), (factor.double(), grad, grad), (factor, grad[:1], grad)):
+        with pytest.raises(RuntimeError, match="pairwise_loss_backward: expected a gradient of the shape of h"):
+            backward(*wrong)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
