@@ -43,7 +43,11 @@ struct Twice {
   static V min(V x, V y) { return {S::min(x.a, y.a), S::min(x.b, y.b)}; }
   static V max(V x, V y) { return {S::max(x.a, y.a), S::max(x.b, y.b)}; }
   static V at_most(V x, V y) { return {S::at_most(x.a, y.a), S::at_most(x.b, y.b)}; }
-  static V reciprocal(V x) { return {S::reciprocal(x.a), S::reciprocal(x.b)}; }
+  // within 2 ulp, as long as the product of the two is a number: one reciprocal for both
+  static V reciprocal(V x) {
+    const W both = S::reciprocal(S::mul(x.a, x.b));
+    return {S::mul(both, x.b), S::mul(both, x.a)};
+  }
   static V abs(V x) { return {S::abs(x.a), S::abs(x.b)}; }
   static V neg(V x) { return {S::neg(x.a), S::neg(x.b)}; }
   static V with_sign(V x, V s) { return {S::with_sign(x.a, s.a), S::with_sign(x.b, s.b)}; }

@@ -46,7 +46,7 @@ struct Kernels {
   bool (*count_task)(const Problem& problem, int64_t task);
   bool (*pack_rows)(const Problem& problem, int64_t row_block);
   bool (*run_task)(const Problem& problem, int64_t task);
-  bool (*sum_signs)(const Problem& problem, int64_t bits);
+  bool (*merge_signs)(const Problem& problem);
   bool (*finish_rows)(const Problem& problem, const PairwiseFactors& factors, double poison, void* gradient,
                       int64_t row_block);
   void (*scale_row)(const void* from, double factor, void* to, int64_t n);
@@ -198,19 +198,16 @@ bool pairwise_loss(const PairwiseParams& params, const PairwiseInputs& inputs, c
   memory.add(problem.gradient, params.need_grad ? results : 0);
   memory.add(problem.agreeing, problem.counts_agreement() ? results : 0, true);
   memory.add(problem.quantization, problem.row_blocks(), true);
-  memory.add(problem.class_sums, problem.error_aware() ? (problem.dense_classes + 1) * bits : 0, true);
-  memory.add(problem.nonzero, problem.error_aware() ? bits : 0, true);
+  memory.add(problem.class_sums, problem.error_aware() ? problem.chunks * (problem.dense_classes + 1) * bits : 0, true);
+  memory.add(problem.nonzero, problem.error_aware() ? problem.chunks * bits : 0, true);
   memory.add(problem.total_signs, problem.error_aware() ? bits : 0, true);
   if (!memory.allocate() || !weigh(problem, kernels, parallel)) return false;
   if (!run(parallel, problem.row_blocks(), [&](int64_t index) { return kernels.pack_rows(problem, index); })) {
     return false;
   }
-  if (problem.error_aware() &&
-      !run(parallel, bits / 64, [&](int64_t index) { return kernels.sum_signs(problem, index); })) {
-    return false;
-  }
   if (!run(parallel, problem.tasks(), [&](int64_t task) { return kernels.run_task(problem, task); })) return false;
 
+  if (problem.error_aware()) kernels.merge_signs(problem);
   double likelihood = 0, quantized = 0, poison = 0;
   for (int64_t task = 0; task < problem.tasks(); ++task) {
     const TaskSums& s = problem.sums[task];

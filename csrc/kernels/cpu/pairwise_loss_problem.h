@@ -79,12 +79,12 @@ struct Problem {
   const int32_t* column_class = nullptr;
   int64_t dense_classes = 0;
 
-  char* packed = nullptr;          // [row_blocks(), K, panel]: rows times scale, in the arithmetic of the call
-  double* poison = nullptr;        // [row_blocks()]
-  double* gradient = nullptr;      // [chunks, B, padded_bits()]
-  int32_t* agreeing = nullptr;     // [chunks, B, padded_bits()]: sum_j S_ij sign v_jk, where S is not of class ids
-  int32_t* class_sums = nullptr;   // [dense_classes + 1, sign_bits()]: sum of sign v_jk per class; the rest last
-  int32_t* nonzero = nullptr;      // [sign_bits()]: columns whose bit is not 0
+  char* packed = nullptr;         // [row_blocks(), K, panel]: rows times scale, in the arithmetic of the call
+  double* poison = nullptr;       // [row_blocks()]
+  double* gradient = nullptr;     // [chunks, B, padded_bits()]
+  int32_t* agreeing = nullptr;    // [chunks, B, padded_bits()]: sum_j S_ij sign v_jk, where S is not of class ids
+  int32_t* class_sums = nullptr;  // [chunks, dense_classes + 1, sign_bits()]: sum of sign v_jk per class; the rest last
+  int32_t* nonzero = nullptr;     // [chunks, sign_bits()]: columns whose bit is not 0
   int32_t* total_signs = nullptr;  // [sign_bits()]: class_sums over all classes
   TaskSums* sums = nullptr;        // [tasks]
   double* quantization = nullptr;  // [row blocks]

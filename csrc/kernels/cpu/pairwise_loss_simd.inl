@@ -79,6 +79,32 @@ void evaluate_pairs(typename L::Real* theta, const uint64_t* words, int vector, 
   L::add_to(values + panel, L::add(linear[0], Formula::log1p(product[0])));
 }
 
+// The signs of n values are added, -0 as -1 and 0 as 1; says where there is one of those, or none that is finite.
+struct Seen {
+  bool zero, not_finite;
+};
+inline Seen add_signs_of(const float* __restrict values, int64_t n, int32_t* __restrict sums) {
+  int32_t zero = 0, not_finite = 0;
+  for (int64_t k = 0; k < n; ++k) {
+    int32_t bits;
+    std::memcpy(&bits, values + k, sizeof bits);
+    const int32_t magnitude = bits & 0x7FFFFFFF;
+    sums[k] += (bits >> 31) | 1;
+    zero |= magnitude == 0;
+    not_finite |= magnitude >= 0x7F800000;
+  }
+  return {zero != 0, not_finite != 0};
+}
+inline Seen add_signs_of(const double* __restrict values, int64_t n, int32_t* __restrict sums) {
+  int32_t zero = 0, not_finite = 0;
+  for (int64_t k = 0; k < n; ++k) {
+    sums[k] += std::signbit(values[k]) ? -1 : 1;
+    zero |= values[k] == 0;
+    not_finite |= !(std::fabs(values[k]) <= std::numeric_limits<double>::max());
+  }
+  return {zero != 0, not_finite != 0};
+}
+
 // A tile of rows against a chunk of columns: the task of a thread.
 template <class S>
 class Task {
@@ -125,6 +151,8 @@ class Task {
       if (asymmetric()) read_transposed(column, n);
       leave_out_diagonal(column, n);
       load_columns(column, n);
+      prefetch(column + block);
+      if (tile_ == 0 && problem_.error_aware()) sum_signs(column, n);
       for (int64_t p = 0; p < panels_; ++p) run_panel(p, packed + p * panel * bits_, column, n);
       fresh_ = false;
       if (++blocks % narrow_blocks == 0) widen_gradient();
@@ -204,7 +232,7 @@ class Task {
       }
     } else {
       for (int64_t p = 0; p < panels_; ++p) {
-        uint64_t rows[panel] = {};
+        uint64_t rows[64] = {};
         for (int64_t i = 0; i < panel_rows(p); ++i) rows[i] = matrix_word(first_row_ + p * panel + i, column, n);
         transpose_bits(rows);
         std::memcpy(words + p * block, rows, static_cast<size_t>(n) * sizeof *words);
@@ -270,7 +298,7 @@ class Task {
       }
       v_ = columns_;
     }
-    if (tile_ == 0 && !params_.with_itself) sums_.poison += poison_of<S>(v_, n * padded_);
+    if (tile_ == 0 && !params_.with_itself && !problem_.error_aware()) sums_.poison += poison_of<S>(v_, n * padded_);
     if (problem_.counts_agreement()) {
       const int64_t width = problem_.sign_bits();
       for (int64_t j = 0; j < n; ++j) {
@@ -281,6 +309,36 @@ class Task {
         for (int64_t k = bits_; k < width; ++k) signs[k] = 0;
       }
     }
+  }
+
+  // Sums of signs per class of the columns, how many are not 0, and whether one is not finite.
+  void sum_signs(int64_t column, int64_t n) {
+    const int64_t width = problem_.sign_bits(), bits = bits_;
+    const int32_t* classes = problem_.column_class == nullptr ? nullptr : problem_.column_class + column;
+    int32_t* all = problem_.class_sums + chunk_ * (problem_.dense_classes + 1) * width;
+    int32_t* nonzero = problem_.nonzero + chunk_ * width;
+    for (int64_t k = 0; k < bits; ++k) nonzero[k] += static_cast<int32_t>(n);
+    for (int64_t j = 0; j < n; ++j) {
+      const Real* values = v_ + j * padded_;
+      const int64_t c = classes == nullptr || classes[j] < 0 ? problem_.dense_classes : classes[j];
+      int32_t* sums = all + c * width;
+      const Seen seen = bits == 64 ? add_signs_of(values, 64, sums) : add_signs_of(values, bits, sums);
+      if (seen.not_finite) sums_.poison = std::numeric_limits<double>::quiet_NaN();
+      if (!seen.zero) continue;
+      for (int64_t k = 0; k < bits; ++k) {
+        if (values[k] != 0) continue;
+        sums[k] -= std::signbit(values[k]) ? -1 : 1;
+        --nonzero[k];
+      }
+    }
+  }
+
+  // The columns of the next block come from memory while this one is worked on.
+  void prefetch(int64_t column) const {
+    if (v_ == columns_) return;
+    const char* from = reinterpret_cast<const char*>(static_cast<const Real*>(inputs_.v) + column * bits_);
+    const int64_t bytes = std::min(block, end_ - column) * bits_ * static_cast<int64_t>(sizeof(Real));
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 3);
   }
 
   void run_panel(int64_t p, const Real* packed, int64_t column, int64_t n) {
@@ -448,53 +506,15 @@ bool pack_rows(const Problem& problem, int64_t index) {
   return true;
 }
 
-// The signs of 64 values, zeros not among them, are added; true where there is a zero.
-inline bool add_signs_of(const float* values, int32_t* sums) {
-  int32_t zero = 0;
-  for (int64_t k = 0; k < 64; ++k) {
-    int32_t bits;
-    std::memcpy(&bits, values + k, sizeof bits);
-    sums[k] += (bits >> 31) | 1;
-    zero |= (bits & 0x7FFFFFFF) == 0;
+// Sums of signs of the chunks, per class and in all: into those of the first one.
+inline bool merge_signs(const Problem& problem) {
+  const int64_t width = problem.sign_bits(), chunk = (problem.dense_classes + 1) * width;
+  for (int64_t c = 1; c < problem.chunks; ++c) {
+    for (int64_t i = 0; i < chunk; ++i) problem.class_sums[i] += problem.class_sums[c * chunk + i];
+    for (int64_t k = 0; k < width; ++k) problem.nonzero[k] += problem.nonzero[c * width + k];
   }
-  return zero != 0;
-}
-inline bool add_signs_of(const double* values, int32_t* sums) {
-  int32_t zero = 0;
-  for (int64_t k = 0; k < 64; ++k) {
-    sums[k] += std::signbit(values[k]) ? -1 : 1;
-    zero |= values[k] == 0;
-  }
-  return zero != 0;
-}
-
-// Sums of signs over columns, per class, and how many are not 0: 64 bits of the codes.
-template <class S>
-bool sum_signs(const Problem& problem, int64_t index) {
-  using Real = typename S::Real;
-  const PairwiseParams& p = problem.params;
-  const int64_t first = 64 * index, bits = std::min<int64_t>(64, p.bits - first), width = problem.sign_bits();
-  const bool direct = problem.inputs.v_element == own_element<S> && bits == 64;
-  alignas(64) Real copy[64] = {};
-  int32_t* nonzero = problem.nonzero + first;
-  for (int64_t k = 0; k < 64; ++k) nonzero[k] = static_cast<int32_t>(p.columns);
-  for (int64_t j = 0; j < p.columns; ++j) {
-    const int64_t at = j * p.bits + first;
-    if (!direct) load_elements<S>(problem.inputs.v_element, problem.inputs.v, at, bits, copy);
-    const Real* values = direct ? static_cast<const Real*>(problem.inputs.v) + at : copy;
-    const int64_t found = problem.column_class == nullptr ? -1 : problem.column_class[j];
-    int32_t* sums = problem.class_sums + (found < 0 ? problem.dense_classes : found) * width + first;
-    if (add_signs_of(values, sums)) {
-      for (int64_t k = 0; k < 64; ++k) {
-        if (values[k] != 0) continue;
-        sums[k] -= std::signbit(values[k]) ? -1 : 1;
-        --nonzero[k];
-      }
-    }
-  }
-  int32_t* total = problem.total_signs + first;
-  for (int64_t c = 0; c <= problem.dense_classes; ++c) {
-    for (int64_t k = 0; k < 64; ++k) total[k] += problem.class_sums[c * width + first + k];
+  for (int64_t i = 0; i < chunk; i += width) {
+    for (int64_t k = 0; k < width; ++k) problem.total_signs[k] += problem.class_sums[i + k];
   }
   return true;
 }
@@ -674,7 +694,7 @@ void scale_row(const void* from_, double factor, void* to_, int64_t n) {
 
 template <class S>
 constexpr Kernels kernels_for() {
-  return {count_task<S>, pack_rows<S>, run_task<S>, sum_signs<S>, finish_rows<S>, scale_row<S>};
+  return {count_task<S>, pack_rows<S>, run_task<S>, merge_signs, finish_rows<S>, scale_row<S>};
 }
 
 Kernels kernels(bool wide) { return wide ? kernels_for<F64>() : kernels_for<F32>(); }

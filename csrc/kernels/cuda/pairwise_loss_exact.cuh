@@ -214,7 +214,7 @@ __global__ void __launch_bounds__(Threads, Blocks) exact_kernel(PairArguments<Re
 #pragma unroll
       for (int c = 0; c < C; ++c) some[Shape::across * c] = x[c];
     }
-    similar_total += similar_sums.total();
+    if (!is_plain) similar_total += similar_sums.total();
     dissimilar_total += dissimilar_sums.total();
     if (!a.need_grad) continue;
     __syncthreads();

@@ -2,23 +2,34 @@
 //            the pairs; the formulas are in kernels/pairwise_loss.h.
 // Algorithm: prepare (pairwise_loss_prepare.cuh): h and v are packed to the type of the products, 16 bytes at a time to
 //            read; class ids numbered by an open hash table, multi-hot rows packed to words; signs counted.
-//            pairs (pairwise_loss_exact.cuh): a block owns rows of h, goes over tiles of columns with theta and G in
-//            registers and shared memory, and keeps sum_j G_ij v_j. Where v is h, G_ij = P_ij + P_ji, so no row is
-//            written by two blocks. finish (pairwise_loss_finish.cuh): chunks added up, bits, sums.
+//            pairs (pairwise_loss_exact.cuh, pairwise_loss_mma.cuh): a block owns rows of h and goes over tiles of
+//            columns, as attention does: theta, G, and sum_j G_ij v_j kept. Where v is h, G_ij = P_ij + P_ji, so no row
+//            is written by two blocks. finish (pairwise_loss_finish.cuh): chunks added up, bits, sums.
+//            Nothing waits for the host: a count that weights need is read by the kernels behind it.
 // Memory:    workspace: packed h and v, one gradient [B, K] per chunk of columns, at most 2 (B + N) / B of them, and
 // with
 //            "error_aware" [B, K] integers: below 4 (B + N) K floats in all; no B x N anywhere.
 // Tiling:    exact: 64 x 64 pairs, 128 threads, 8 x 4 pairs each (double: 32 x 32, 4 x 2), bits in slabs of 64; K <=
 // 128
-//            keeps the gradient in registers, more in memory. Columns are cut into chunks, a pure function of the
-//            shape, so that small batches fill a device.
+//            keeps the gradient in registers, more in memory. Matrix units: 128 x 32 pairs (64 x 32 for K > 64), 4
+//            warps, 16 columns of a warp's rows at a time, v double-buffered by cp.async; K from 32 to 128, else exact.
+//            Columns are cut into chunks, a pure function of the shape, so that small batches fill a device.
+// Floors and predictions, not measured: B = N = 59,000, K = 64, class ids, H200: 3.5e9 pairs, 4.5e11 multiply-adds,
+//            7e9 special functions (1.7 ms at 16 per clock and multiprocessor). Instructions per 16 pairs of each lane
+//            as sm_90 has them: 225 for the pairs, and 67 (bfloat16) or 137 (tf32) around the products, so 2.4 and 2.9
+//            ms to issue; products at the rate of mma.sync, 0.6 of the peak: 1.5 and 2.9 ms; shared memory 1.0 and 1.7
+//            ms. Two warps to a scheduler overlap some of it: 3.5 ms for bfloat16, 4.5 ms for tf32. Exact: 13.3 ms for
+//            the multiply-adds alone; 20 ms with 3 words from shared memory for 8 of them, and the pairs on the same
+//            units.
 // Numerics:  exact: IEEE fused multiply-adds; exp by ex2.approx with its argument's rounding made good, 4 ulp;
 //            1 / (1 + e) by rcp.approx, 1 ulp. log(1 + e) of a thread's 32 pairs of a tile is one log1p of a product.
 //            Values add up in double over tiles; the gradient in float over the columns of a tile, then over the tiles
-//            of a chunk, then in double over chunks. Integers are exact. Atomics are of integers only, so that all
-//            results are the same in every run, and on every device with the same products.
+//            of a chunk, then in double over chunks. Matrix units: h, v and G rounded to nearest, to 11 (tf32) or 8
+//            bits; sums in float as the hardware makes them; exp without the correction. Integers are exact. Atomics
+//            are of integers only: results are the same in every run, and on every device with the same products.
 // Limits:    B and N below 2^31 - 2^24; any K and C.
-// References: the paper's Eq. 1, 4 and 5; HashNet (ICCV 2017) for balanced weights.
+// References: the paper's Eq. 1, 4 and 5; HashNet (ICCV 2017) for balanced weights; FlashAttention-2 (2023) for keeping
+//            what is between two products in registers.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -40,6 +51,7 @@ RDH_HD int smaller(int a, int b) { return a < b ? a : b; }
 #include "kernels/cuda/pairwise_loss_pairs.cuh"
 #include "kernels/cuda/pairwise_loss_prepare.cuh"
 #include "kernels/cuda/pairwise_loss_exact.cuh"
+#include "kernels/cuda/pairwise_loss_mma.cuh"
 #include "kernels/cuda/pairwise_loss_finish.cuh"
 // clang-format on
 
@@ -64,7 +76,8 @@ Chunks chunks_of(int64_t columns, int64_t tile, int64_t row_blocks, int64_t most
   constexpr int64_t wanted_blocks = 4096;
   const int64_t tiles = divided_up(columns, tile);
   if (tiles == 0) return {tile, 0};
-  const int64_t wanted = greatest(1, least(least(tiles, most), divided_up(wanted_blocks, greatest(row_blocks, 1))));
+  const int64_t wanted =
+      greatest(1, least(least(tiles, greatest(1, most)), divided_up(wanted_blocks, greatest(row_blocks, 1))));
   const int64_t tiles_of_chunk = divided_up(tiles, wanted);
   return {tiles_of_chunk * tile, divided_up(tiles, tiles_of_chunk)};
 }
@@ -80,7 +93,7 @@ class Plan {
     error_aware = p.quantization == Quantization::error_aware;
     asymmetric = p.with_itself && in.similarity == Similarity::matrix;
     shape_of(products);
-    const int64_t most = greatest(1, 2 * (p.rows + p.columns) / greatest(1, p.rows));
+    const int64_t most = 2 * (p.rows + p.columns) * p.bits / greatest(1, p.rows * packed_bits);
     pair_chunks = chunks_of(p.columns, tile_columns, row_blocks, most);
     bit_blocks = p.quantization == Quantization::none && !p.need_grad ? 0 : blocks_for(p.rows * p.bits);
     table_slots = 64;
@@ -123,11 +136,18 @@ class Plan {
   }
 
  private:
-  void shape_of(Products) {
-    const int64_t vector = is_double ? 2 : 4;
-    packed_bits = greatest(vector, divided_up(params.bits, vector) * vector);
-    packed_bytes = is_double ? 8 : 4;
-    tile_rows = tile_columns = is_double ? 32 : 64;
+  void shape_of(Products products) {
+    if (products == Products::exact) {
+      const int64_t vector = is_double ? 2 : 4;
+      packed_bits = greatest(vector, divided_up(params.bits, vector) * vector);
+      packed_bytes = is_double ? 8 : 4;
+      tile_rows = tile_columns = is_double ? 32 : 64;
+    } else {
+      packed_bits = params.bits <= 64 ? 64 : 128;
+      packed_bytes = products == Products::tf32 ? 4 : 2;
+      tile_rows = params.bits <= 64 ? 128 : 64;
+      tile_columns = 32;
+    }
     row_blocks = divided_up(params.rows, tile_rows);
   }
 
@@ -273,6 +293,40 @@ int exact(const Plan& plan, cudaStream_t stream) {
   return exact_as<Real, 0>(plan, stream);
 }
 
+template <class To, int Bits>
+void mma_as(const Plan& plan, cudaStream_t stream) {
+  LAUNCH((mma_kernel<To, Bits, 2, pair_threads>), pair_grid(plan), pair_threads, 0, stream,
+         pair_arguments<To, float>(plan));
+}
+
+template <class To>
+int mma(const Plan& plan, cudaStream_t stream) {
+  if (plan.packed_bits == 64) {
+    mma_as<To, 64>(plan, stream);
+  } else {
+    mma_as<To, 128>(plan, stream);
+  }
+  return cudaSuccess;
+}
+
+void pack_as(const Plan& plan, Products products, cudaStream_t stream) {
+  if (products == Products::tf32) {
+    pack<Tf32>(plan, stream);
+  } else if (products == Products::bf16) {
+    pack<__nv_bfloat16>(plan, stream);
+  } else if (plan.is_double) {
+    pack<double>(plan, stream);
+  } else {
+    pack<float>(plan, stream);
+  }
+}
+
+int pairs_as(const Plan& plan, Products products, cudaStream_t stream) {
+  if (products == Products::tf32) return mma<Tf32>(plan, stream);
+  if (products == Products::bf16) return mma<__nv_bfloat16>(plan, stream);
+  return plan.is_double ? exact<double>(plan, stream) : exact<float>(plan, stream);
+}
+
 // dL/dh of the sums over pairs and bits is what the kernels add up, times these.
 template <class Real>
 void finish(const Plan& plan, const PairwiseOutputs& out, cudaStream_t stream) {
@@ -317,7 +371,12 @@ void finish(const Plan& plan, const PairwiseOutputs& out, cudaStream_t stream) {
 
 }  // namespace
 
-Products pairwise_loss_products(const PairwiseParams&, const PairwiseInputs&, Products, int) { return Products::exact; }
+// The matrix units take 64 or 128 bits: far fewer would be mostly zeros, and more would not leave room for registers.
+Products pairwise_loss_products(const PairwiseParams& params, const PairwiseInputs& inputs, Products allowed,
+                                int capability) {
+  const bool fits = params.bits >= 32 && params.bits <= 128;
+  return fits && capability >= 800 && inputs.h_element != Element::f64 ? allowed : Products::exact;
+}
 
 int64_t pairwise_loss_workspace(const PairwiseParams& params, const PairwiseInputs& inputs, Products products) {
   return Plan(params, inputs, products, nullptr).bytes;
@@ -331,17 +390,13 @@ int launch_pairwise_loss(const PairwiseParams& params, const PairwiseInputs& inp
   const Plan plan(params, inputs, products, workspace);
   LAUNCH((zero_kernel<threads>), blocks_for(plan.zero_bytes / 4), threads, 0, stream, static_cast<uint32_t*>(workspace),
          plan.zero_bytes / 4);
-  if (plan.is_double) {
-    pack<double>(plan, stream);
-  } else {
-    pack<float>(plan, stream);
-  }
+  pack_as(plan, products, stream);
   if (plan.has_ids) number_classes(plan, stream);
   if (plan.has_words) pack_labels(plan, stream);
   if (params.rows > 0 && params.columns > 0) {
     if (plan.error_aware && params.bits > 0) count_signs(plan, stream);
     if (params.balanced) count_similar(plan, stream);
-    if (const int error = plan.is_double ? exact<double>(plan, stream) : exact<float>(plan, stream)) return error;
+    if (const int error = pairs_as(plan, products, stream)) return error;
   }
   if (plan.is_double) {
     finish<double>(plan, outputs, stream);

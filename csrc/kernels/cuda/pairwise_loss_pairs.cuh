@@ -117,12 +117,15 @@ __device__ __forceinline__ bool is_whole_tile(const PairSource& s, int row, int 
 // exp(-a), a >= 0, below 2^-126 zero. `Careful`: within 4 ulp also for large a, by the residue of a log2(e).
 template <bool Careful>
 __device__ __forceinline__ float decay(float a_) {
-  const float a = a_ > 200.0f ? 200.0f : a_;  // an infinite one would make a NaN of the residue; a NaN stays one
-  const float u = a * -1.442695041f;
-  const float e = ptx::ex2_approx(u);
-  if (!Careful) return e;
-  const float residue = std::fma(a, -1.925963033e-8f, std::fma(a, -1.442695041f, -u));
-  return std::fma(e, residue * 0.6931471806f, e);
+  if constexpr (!Careful) {
+    return ptx::ex2_approx(a_ * -1.442695041f);
+  } else {
+    const float a = a_ > 200.0f ? 200.0f : a_;  // an infinite one would make a NaN of the residue; a NaN stays one
+    const float u = a * -1.442695041f;
+    const float e = ptx::ex2_approx(u);
+    const float residue = std::fma(a, -1.925963033e-8f, std::fma(a, -1.442695041f, -u));
+    return std::fma(e, residue * 0.6931471806f, e);
+  }
 }
 template <bool Careful>
 __device__ __forceinline__ double decay(double a) {
