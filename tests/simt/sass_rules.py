@@ -77,6 +77,28 @@ RULES = (
         must=(r"LDS(\.U)?\.128\b", r"LDG\.E\.128\b", r"STS\.128\b", r"DFMA\b"),
     ),
     Rule(
+        "tiles go to shared memory past the registers, and pairs stay in float",
+        PAIRWISE,
+        r"mma_kernel<.*",
+        must=(r"LDGSTS\.E\.BYPASS\S*\.128\b", r"LDSM\.16\.M88\.4\b", r"MUFU\.EX2\b", r"MUFU\.RCP\b"),
+        never=(r"D(MUL|FMA|SETP|MNMX)\b",),
+        archs=SM80_ON,
+    ),
+    Rule(
+        "tf32 products of pairs",
+        PAIRWISE,
+        r"mma_kernel<.*Tf32, .*",
+        must=(r"HMMA\.1688\.F32\.TF32\b",),
+        archs=SM80_ON,
+    ),
+    Rule(
+        "bf16 products of pairs",
+        PAIRWISE,
+        r"mma_kernel<__nv_bfloat16, .*",
+        must=(r"HMMA\.16816\.F32\.BF16\b", r"LDSM\.16\.MT88\.4\b", r"F2FP\.BF16"),
+        archs=SM80_ON,
+    ),
+    Rule(
         "S against signs is counted bits",
         PAIRWISE,
         r"agreement_kernel<.*",

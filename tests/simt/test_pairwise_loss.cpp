@@ -227,8 +227,9 @@ auto results_of(const Case& c, Truth* expected, double spoil_h = 0, double spoil
   return launch<Real>(c, in);
 }
 
+// The gradient may have a tolerance of its own.
 template <class T, class U = T>
-void expect_truth(const Case& c, double tolerance) {
+void expect_truth(const Case& c, double tolerance, double of_gradient = 0) {
   Truth t;
   const auto results = results_of<T, U>(c, &t);
   const double true_values[] = {t.loss, t.parts[0], t.parts[1]};
@@ -240,8 +241,9 @@ void expect_truth(const Case& c, double tolerance) {
   if (!c.need_grad) return;
   std::vector<double> wrong;
   for (size_t i = 0; i < t.grad.size(); ++i) wrong.push_back(results[3 + i] - t.grad[i]);
-  EXPECT(norm(wrong) <= tolerance * norm(t.grad) + 1e-30, "gradient off by %.3g; similarity %d, %ld x %ld x %ld",
-         norm(wrong) / norm(t.grad), int(c.similarity), long(c.rows), long(c.columns), long(c.bits));
+  EXPECT(norm(wrong) <= std::fmax(tolerance, of_gradient) * norm(t.grad) + 1e-30,
+         "gradient off by %.3g; similarity %d, %ld x %ld x %ld", norm(wrong) / norm(t.grad), int(c.similarity),
+         long(c.rows), long(c.columns), long(c.bits));
 }
 
 const Similarity similarities[] = {Similarity::class_ids, Similarity::multi_hot, Similarity::matrix};
@@ -303,6 +305,39 @@ TEST(types_mix) {
   expect_truth<float, double>(c, narrow);
   expect_truth<double, __nv_bfloat16>(c, fine);
   expect_truth<__half, float>(c, narrow);
+}
+
+// What comes in is exact in bfloat16, so that only G is rounded.
+void on_matrix_units(Products products, double of_gradient) {
+  NEEDS_CAPABILITY(800);
+  using T = __nv_bfloat16;
+  constexpr Quantization ea = Quantization::error_aware, l2 = Quantization::l2;
+  expect_truth<T>({Similarity::class_ids, 37, 70, 40, 40, ea, false, true, true, true, products}, narrow, of_gradient);
+  expect_truth<T>({Similarity::matrix, 37, -1, 64, 3, ea, true, false, true, true, products}, narrow, of_gradient);
+  expect_truth<T>({Similarity::multi_hot, 17, 50, 70, 9, l2, true, true, false, true, products}, narrow, of_gradient);
+  expect_truth<T>({Similarity::class_ids, 5, 65, 128, 9, l2, false, true, true, false, products}, narrow);
+  expect_truth<T>({Similarity::class_ids, 140, 97, 32, 2, ea, false, true, true, true, products}, narrow, of_gradient);
+  expect_truth<T>({Similarity::multi_hot, 129, 40, 36, 2, ea, false, true, true, true, products}, narrow, of_gradient);
+  expect_truth<float>({Similarity::class_ids, 40, 33, 128, 2, ea, false, true, true, true, products}, 4 * of_gradient);
+}
+
+TEST(products_in_tf32) { on_matrix_units(Products::tf32, 4e-4); }
+TEST(products_in_bfloat16) { on_matrix_units(Products::bf16, 3e-3); }
+
+TEST(products_are_what_is_allowed_and_possible) {
+  const auto products = [](int64_t bits, Element element, Products allowed, int capability) {
+    const Case c{Similarity::class_ids, 9, 9, bits};
+    PairwiseInputs in{};
+    in.h_element = element;
+    return pairwise_loss_products(c.params(), in, allowed, capability);
+  };
+  EXPECT(products(64, Element::f32, Products::tf32, 800) == Products::tf32);
+  EXPECT(products(128, Element::bf16, Products::bf16, 900) == Products::bf16);
+  EXPECT(products(64, Element::f32, Products::exact, 900) == Products::exact);
+  EXPECT(products(64, Element::f32, Products::bf16, 750) == Products::exact);
+  EXPECT(products(64, Element::f64, Products::bf16, 900) == Products::exact);
+  EXPECT(products(31, Element::f32, Products::bf16, 900) == Products::exact);
+  EXPECT(products(129, Element::f32, Products::bf16, 900) == Products::exact);
 }
 
 TEST(elements_of_a_matrix) {
