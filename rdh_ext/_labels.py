@@ -34,7 +34,8 @@ def normalize_labels(
 
     Raises:
         TypeError: not a dense tensor, class ids that are not integers, complex rows.
-        ValueError: another length than ``length``, another device, negative ids, NaN, or values other than 0 and 1.
+        ValueError: another length than ``length``, another device, no classes at all (C = 0), negative ids, NaN, or
+            values other than 0 and 1.
     """
 
     # written where it is needed: a traced length that is put in words would be compiled in
@@ -56,6 +57,8 @@ def normalize_labels(
         return labels if labels.dtype is torch.int64 else labels.to(torch.int64)
     if labels.is_complex():
         checks.fail_type(op, argument, expected(), labels)
+    if labels.size(1) == 0:
+        checks.fail_value(op, argument, f"multi-hot rows [{length}, C] of at least one class", labels)
     if check_values and (wrong := find_not_binary(labels)) is not None:
         checks.fail_value(op, argument, expected(), wrong)
     return labels if labels.dtype == torch.bool else labels != 0

@@ -51,6 +51,7 @@ class PairwiseLoss(torch.nn.Module):
         eta: float = 0.1,
         include_diagonal: bool = True,
         reduction: str = "mean",
+        check_finite: bool = False,
     ) -> None:
         super().__init__()
         self.options: dict[str, Any] = {
@@ -60,6 +61,7 @@ class PairwiseLoss(torch.nn.Module):
             "eta": eta,
             "include_diagonal": include_diagonal,
             "reduction": reduction,
+            "check_finite": check_finite,
         }
         # a call without items checks every option now and not in the first step
         nothing = torch.empty(0, 1, device="cpu")

@@ -102,14 +102,19 @@ def test_any_number_of_classes(taker: Taker, classes: int) -> None:
 
 @every_taker
 def test_items_without_any_class_are_similar_to_nothing(taker: Taker) -> None:
-    nothing = taker.call(torch.zeros(ROWS, 0), torch.zeros(COLUMNS, 0))
-    assert torch.equal(nothing, taker.call(torch.zeros(ROWS, 7), torch.zeros(COLUMNS, 7)))
+    nothing = taker.call(torch.zeros(ROWS, 7), torch.zeros(COLUMNS, 7))
     assert torch.equal(nothing, taker.call(torch.zeros(ROWS, dtype=torch.int64), torch.arange(1, COLUMNS + 1)))
     some = [rows.clone() for rows in HOT]
     some[0][2] = False
     if taker.op == "hamming_histogram":
         assert not taker.call(*some)[2, :, 1].any()
     assert not torch.equal(taker.call(*some), taker.call(*HOT))
+
+
+@every_taker
+def test_rows_of_no_classes_are_an_error(taker: Taker) -> None:
+    with pytest.raises(ValueError, match=rf"must be multi-hot rows \[{ROWS}, C\] of at least one class, got"):
+        taker.call(torch.zeros(ROWS, 0), torch.zeros(COLUMNS, 0))
 
 
 @every_taker

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from backends import missing, require, use_backend
 from hamming_cases import awkward_views, poisoned_memory
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from rdh_ext.ops.pairwise_loss import PAIR_WEIGHTS, QUANTIZATIONS, REDUCTIONS
 from rdh_ext.reference import pairwise_loss as reference
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+LEVELS = ("scalar", "avx2", "avx512")
 OPTIONS = list(itertools.product(PAIR_WEIGHTS, QUANTIZATIONS, REDUCTIONS, (True, False)))
 
 
@@ -138,6 +140,21 @@ def test_both_roles_carry_gradient_without_a_bank_and_one_with(backend: str) -> 
     torch.testing.assert_close(torch.ops.rdh_ext.pairwise_loss(*arguments)[2], one)
 
 
+@pytest.mark.parametrize("precision", ["high", "medium"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_lower_precision_is_allowed_to_be_lower(backend: str, kind: str, precision: str) -> None:
+    """Near the truth for float32 on every backend, and without any effect on float64."""
+    for columns, bits, dtype in ((None, 64, torch.float32), (40, 100, torch.float32), (40, 64, torch.float64)):
+        case = make_case(kind, 33, columns, bits, dtype=dtype)
+        tensors = (None if t is None else t.to(backend) for t in case[:5])
+        options = (0.1, "balanced", "error_aware", 0.1, True, "mean", precision, True)
+        loss, _, grad = torch.ops.rdh_ext.pairwise_loss(*tensors, *options)
+        true = oracle.pairwise_loss(case.h, case.bank, case.s, scale=0.1, pair_weights="balanced")
+        tolerance = 1e-12 if dtype == torch.float64 else {"high": 1e-3, "medium": 1e-2}[precision]
+        torch.testing.assert_close(loss.cpu().double(), true.loss, rtol=tolerance, atol=0)
+        assert float((grad.cpu().double() - true.grad).norm() / true.grad.norm()) < tolerance
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_large_theta(backend: str, dtype: torch.dtype) -> None:
     """|theta| up to 1e4, either way: no overflow, no clamp, and the wrong pairs keep their gradient."""
@@ -239,3 +256,62 @@ def test_sums_over_many_tiles_are_accurate(monkeypatch: pytest.MonkeyPatch) -> N
     got, true = run(case, **options), oracle.pairwise_loss(case.h, case.bank, case.s, **options)
     for a, b in zip(got[:3], true[:3], strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_number_of_threads_changes_no_bit(level: str, kind: str) -> None:
+    """Several tiles of rows and several chunks of columns, whose sums meet."""
+    require(level)
+    case = make_case(kind, 300, 3000, bits=9, classes=12, dtype=torch.float32)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        with use_backend(level):
+            for threads in (1, 2, 5):
+                torch.set_num_threads(threads)
+                results.append(run(case, pair_weights="balanced"))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(other, results[0], strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sizes", [(300, 2600, 3), (257, None, 64), (70, 1201, 70), (5, 5000, 1)], ids=str)
+def test_several_tasks(kind: str, sizes: tuple[int, int | None, int]) -> None:
+    """More than a tile of rows, a chunk of columns, and a sum in float32."""
+    rows, columns, bits = sizes
+    case = make_case(kind, rows, columns, bits, classes=20, dtype=torch.float32)
+    for level in LEVELS:
+        if missing(level) is None:
+            with use_backend(level):
+                for quantization in ("error_aware", "log_cosh"):
+                    options = {"quantization": quantization, "pair_weights": "balanced", "reduction": "sum"}
+                    assert_equals_oracle(case, **options)
+
+
+def test_ids_of_any_size(backend: str) -> None:
+    """Ids that are no index: spread over all of int64, and more of them than a table should have."""
+    h = torch.randn(40, 6)
+    ids = torch.randint(0, 2**62, (30,))
+    labels = torch.cat((ids[torch.randint(0, 30, (38,))], torch.tensor([2**63 - 1, 0])))
+    bank_labels = torch.cat((ids, labels, torch.randint(0, 2**62, (50,))))
+    bank = torch.randn(len(bank_labels), 6)
+    case = Case(h, labels, bank, bank_labels, None, oracle.similarity(labels, bank_labels))
+    assert case.s.sum() > 40
+    assert_equals_oracle(case, backend, pair_weights="balanced")
+
+
+def test_check_finite_names_the_row(backend: str) -> None:
+    h, bank = torch.randn(5, 3, device=backend), torch.randn(9, 3, device=backend)
+    labels, bank_labels = torch.zeros(5, dtype=torch.int64), torch.zeros(9, dtype=torch.int64)
+    arguments = (labels.to(backend), bank, bank_labels.to(backend))
+    assert bool(rdh_ext.pairwise_loss(h, *arguments, check_finite=True).isfinite())
+    bank[7, 1] = torch.nan
+    with pytest.raises(ValueError, match=r"^pairwise_loss: bank must be finite, got nan in row 7 of 9$"):
+        rdh_ext.pairwise_loss(h, *arguments, check_finite=True)
+    h[2] = -torch.inf
+    with pytest.raises(ValueError, match=r"^pairwise_loss: h must be finite, got -inf in row 2 of 5$"):
+        rdh_ext.pairwise_loss(h, *arguments, check_finite=True)
+    assert not rdh_ext.pairwise_loss(h, *arguments).isfinite()
