@@ -87,7 +87,7 @@ RULES = (
     Rule(
         "tf32 products of pairs",
         PAIRWISE,
-        r"mma_kernel<.*Tf32, .*",
+        r"mma_kernel<unsigned int, .*",
         must=(r"HMMA\.1688\.F32\.TF32\b",),
         archs=SM80_ON,
     ),

@@ -31,10 +31,8 @@ __global__ void __launch_bounds__(Threads) zero_kernel(uint32_t* words, int64_t 
 
 // --- h and v ---------------------------------------------------------------------------------------------------------
 
-// What h and v are packed to: float, double, and what the matrix units take.
-struct Tf32 {
-  float value;
-};
+// What h and v are packed to: float, double, and what the matrix units take, tf32 as its bits.
+using Tf32 = uint32_t;
 
 template <class To>
 struct Packed {
@@ -47,7 +45,7 @@ struct Packed<Tf32> {
   // to nearest, ties away from zero, as cvt.rna.tf32.f32; infinities and NaN come out as such
   __device__ static Tf32 of(float v) {
     const unsigned bits = __float_as_uint(v);
-    return {(bits & 0x7F800000u) == 0x7F800000u ? v : __uint_as_float((bits + 0x1000u) & 0xFFFFE000u)};
+    return (bits & 0x7F800000u) == 0x7F800000u ? bits : (bits + 0x1000u) & 0xFFFFE000u;
   }
 };
 template <>

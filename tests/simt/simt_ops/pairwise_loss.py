@@ -107,6 +107,9 @@ def _pairwise_loss(
 
 
 def _pairwise_loss_backward(grad_out: Tensor, grad: Tensor, h: Tensor) -> Tensor:
+    dtype = torch.float64 if h.dtype == torch.float64 else torch.float32
+    if grad.shape != h.shape or grad_out.dim() != 0 or not grad.dtype == grad_out.dtype == dtype:
+        raise RuntimeError("pairwise_loss_backward: expected a gradient of the shape of h and a scalar")
     grad, out = grad.contiguous(), torch.empty(h.shape, dtype=h.dtype)
     call("simt_pairwise_loss_backward", ELEMENTS[h.dtype], grad, grad_out, out, c_int64(out.numel()))
     return out
