@@ -17,7 +17,7 @@ from torch import Tensor
 from rdh_ext import _native
 from rdh_ext.ops._library import REFERENCES
 
-NATIVE = ("amplified_tanh", "amplified_sigmoid", "gradient_amplifier")
+NATIVE = ("amplified_tanh", "amplified_sigmoid", "gradient_amplifier", "pairwise_loss")
 SHAPES = ([], [0], [1], [3], [33], [2, 3], [3, 2], [0, 4], [4, 0], [2, 3, 4], [1] * 9, [2] * 11, [1, 513], [1] * 64)
 DTYPES = (
     *(torch.float32, torch.float64, torch.bfloat16, torch.float16) * 2,
@@ -25,6 +25,12 @@ DTYPES = (
 )
 REALS = (0.0, 0.5, 0.99, 1.0, -1.0, 2.0, torch.nan, torch.inf, -torch.inf, 1e308, 5e-324)
 INTEGERS = (0, 1, -1, 3, 8, 9, 24, 4096, 2**31, 2**63 - 1, -(2**63))
+CHOICES = {  # what an argument may be, so that some calls get as far as a kernel
+    "pair_weights": ("none", "balanced"),
+    "quantization": ("error_aware", "l2", "log_cosh", "none"),
+    "reduction": ("mean", "sum"),
+    "precision": ("highest", "high", "medium"),
+}
 STRINGS = ("none", "balanced", "l2", "error_aware", "mean", "sum", "log_cosh", "", "x\0y")
 
 
@@ -56,16 +62,18 @@ def some_tensor() -> Tensor:
         return x
 
 
-def some_argument(kind: str) -> Any:
+def some_argument(name: str, kind: str) -> Any:
     if "Tensor" in kind:
         return None if "Optional" in kind and random.random() < 0.4 else some_tensor()
+    if name in CHOICES and random.random() < 0.95:
+        return random.choice(CHOICES[name])
     return random.choice({"float": REALS, "int": INTEGERS, "bool": (True, False), "str": STRINGS}[kind])
 
 
 def some_call(name: str) -> bool:
     """Whether a call of the op returned."""
     op = getattr(torch.ops.rdh_ext, name).default
-    arguments = [some_argument(str(argument.type)) for argument in op._schema.arguments]
+    arguments = [some_argument(argument.name, str(argument.type)) for argument in op._schema.arguments]
     if random.random() < 0.5:  # the same tensor everywhere gets further
         tensor = some_tensor()
         arguments = [tensor if isinstance(argument, Tensor) else argument for argument in arguments]
@@ -76,17 +84,50 @@ def some_call(name: str) -> bool:
     return True
 
 
+def some_pairwise_loss() -> bool:
+    """One that fits but for what random hands have changed."""
+    rows, columns, bits = random.choice(((0, 0, 0), (1, 0, 3), (3, 2, 0), (5, 70, 33), (65, 3, 1)))
+    with_bank, multi_hot = random.random() < 0.5, random.random() < 0.5
+    columns = columns if with_bank else rows
+    shape = (random.choice((0, 1, 65)),) if multi_hot else ()
+
+    def labels(n: int) -> Tensor:
+        return torch.rand(n, *shape) < 0.3 if multi_hot else torch.randint(-(2**63), 2**63 - 1, (n,))
+
+    h, bank = (torch.randn(n, bits, dtype=random.choice(DTYPES[:8])) * 1e20 for n in (rows, columns))
+    arguments: list[Any] = (
+        [h, labels(rows), bank, labels(columns), None] if with_bank else [h, labels(rows)] + [None] * 3
+    )
+    if random.random() < 0.3:
+        arguments[1] = arguments[3] = None
+        arguments[4] = torch.zeros(rows, columns, dtype=random.choice(DTYPES))
+    if random.random() < 0.5:
+        arguments[random.randrange(5)] = some_tensor()
+    options = [
+        some_argument(a.name, str(a.type)) for a in torch.ops.rdh_ext.pairwise_loss.default._schema.arguments[5:]
+    ]
+    try:
+        torch.ops.rdh_ext.pairwise_loss.default(*arguments, *options)
+    except Exception:
+        return False
+    return True
+
+
 def freed_memory_is_an_error() -> None:
     """PyTorch's own tanh would read address 0."""
-    x, fine = torch.zeros(100), torch.zeros(100)
+    x, fine, rows = torch.zeros(100), torch.zeros(100), torch.zeros(100, 1)
     every_other = x[::2]
     x.untyped_storage().resize_(0)
+    rows.untyped_storage().resize_(0)
     ops = torch.ops.rdh_ext
+    options = (0.5, "none", "none", 0.0, True, "mean", "highest", True)
     for call in (
         lambda: ops.amplified_tanh(x, 0.9, 5.0, 1.0),
         lambda: ops.amplified_sigmoid(every_other, 0.9, 5.0, 1.0),
         lambda: ops.amplified_tanh_backward(fine, x, 0.9, 5.0, 1.0, True),
         lambda: ops.gradient_amplifier_backward(x, fine, 0.9, 5.0, False),
+        lambda: ops.pairwise_loss_backward(fine.sum(), x, fine),
+        lambda: ops.pairwise_loss(rows, None, None, None, fine[None] * fine[:, None], *options),
     ):
         with pytest.raises(RuntimeError, match="the memory of the input has been freed"):
             call()
@@ -102,6 +143,7 @@ def main() -> None:
         with _native.forced_cpu_level(level):
             names = [name for name in REFERENCES if name.startswith(NATIVE)]
             results += [some_call(name) for name in names for _ in range(200)]
+            results += [some_pairwise_loss() for _ in range(300)]
             freed_memory_is_an_error()
     print(len(results), sum(results))
 

@@ -48,7 +48,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
     ctx.need_grad = inputs[-1]
 
 
-def _backward(ctx: Any, saved: tuple[Tensor, ...], grad_out: Tensor, *ignored: Any) -> tuple[Any, ...]:
+def _backward(ctx: Any, saved: tuple[Tensor, ...], grad_out: Tensor | None, *ignored: Any) -> tuple[Any, ...]:
     grad, h = saved
     if grad_out is None:
         return (None,) * 13
