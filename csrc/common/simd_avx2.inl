@@ -58,9 +58,10 @@ struct F32 {
   using Choice = V;
   static Choice choice(uint64_t word, int vector) {
     const __m256i places = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
-    return _mm256_castsi256_ps(_mm256_sllv_epi32(_mm256_set1_epi32(static_cast<int>(word >> (8 * vector))), places));
+    const __m256i bits = _mm256_sllv_epi32(_mm256_set1_epi32(static_cast<int>(word >> (8 * vector))), places);
+    return _mm256_and_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(-0.0f));
   }
-  static V flip(Choice c, V v) { return flip_sign(v, c); }  // the sign, where chosen
+  static V flip(Choice c, V v) { return _mm256_xor_ps(v, c); }  // the sign, where chosen
   static V keep(Choice c, V v) { return _mm256_blendv_ps(set(0), v, c); }
   static V pick(Choice c, V yes, V no) { return _mm256_blendv_ps(no, yes, c); }
 
@@ -156,10 +157,10 @@ struct F64 {
   using Choice = V;
   static Choice choice(uint64_t word, int vector) {
     const __m256i places = _mm256_setr_epi64x(63, 62, 61, 60);
-    return _mm256_castsi256_pd(
-        _mm256_sllv_epi64(_mm256_set1_epi64x(static_cast<int64_t>(word >> (4 * vector))), places));
+    const __m256i bits = _mm256_sllv_epi64(_mm256_set1_epi64x(static_cast<int64_t>(word >> (4 * vector))), places);
+    return _mm256_and_pd(_mm256_castsi256_pd(bits), _mm256_set1_pd(-0.0));
   }
-  static V flip(Choice c, V v) { return flip_sign(v, c); }
+  static V flip(Choice c, V v) { return _mm256_xor_pd(v, c); }
   static V keep(Choice c, V v) { return _mm256_blendv_pd(set(0), v, c); }
   static V pick(Choice c, V yes, V no) { return _mm256_blendv_pd(no, yes, c); }
 

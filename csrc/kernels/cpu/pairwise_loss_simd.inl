@@ -259,13 +259,38 @@ class Task {
     return nonzero_bytes(padded);
   }
 
+  // Bit j: S of row i and column `column` + j, n of them.
   uint64_t matrix_word(int64_t i, int64_t column, int64_t n) const {
-    uint64_t word = 0;
-    if (inputs_.matrix_bytes == 1 && inputs_.matrix_column == 1 && n == 64 && !inputs_.matrix_floating) {
-      return nonzero_bytes(static_cast<const uint8_t*>(inputs_.matrix) + i * inputs_.matrix_row + column);
+    if (inputs_.matrix_column == 1) {
+      const char* from = static_cast<const char*>(inputs_.matrix);
+      from += (i * inputs_.matrix_row + column) * inputs_.matrix_bytes;
+      switch (inputs_.matrix_bytes) {
+        case 1:
+          return nonzero_elements<uint8_t>(from, n);
+        case 2:
+          return nonzero_elements<uint16_t>(from, n);
+        case 4:
+          return nonzero_elements<uint32_t>(from, n);
+        case 8:
+          return nonzero_elements<uint64_t>(from, n);
+      }
     }
+    uint64_t word = 0;
     for (int64_t j = 0; j < n; ++j) word |= static_cast<uint64_t>(is_similar(inputs_, i, column + j)) << j;
     return word;
+  }
+
+  template <class Word>
+  uint64_t nonzero_elements(const char* from, int64_t n) const {
+    const Word sign = inputs_.matrix_floating ? static_cast<Word>(Word{1} << (8 * sizeof(Word) - 1)) : Word{0};
+    const Word counted = static_cast<Word>(~sign);
+    uint8_t bytes[64] = {};
+    for (int64_t j = 0; j < n; ++j) {
+      Word element;
+      std::memcpy(&element, from + j * static_cast<int64_t>(sizeof element), sizeof element);
+      bytes[j] = (element & counted) != 0;
+    }
+    return nonzero_bytes(bytes);
   }
 
   // The pair (i, i) counts as dissimilar, and set_diagonal makes it an easy one.
