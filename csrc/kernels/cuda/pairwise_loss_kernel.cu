@@ -9,9 +9,10 @@
 // Memory:    workspace: packed h and v, one gradient [B, K] per chunk of columns, at most 2 (B + N) / B of them, and
 //            integers [B, K] with "error_aware": below 4 (B + N) K floats in all; no B x N anywhere.
 // Tiling:    exact: 64 x 64 pairs, 128 threads, 8 x 4 pairs each (double: 32 x 32, 4 x 2), bits in slabs of 64; the
-//            gradient stays in registers up to K = 128, else it goes through memory. Matrix units: 128 x 32 pairs (64 x 32 for K > 64), 4
-//            warps, 16 columns of a warp's rows at a time, v double-buffered by cp.async; K from 32 to 128, else exact.
-//            Columns are cut into chunks, a pure function of the shape, so that small batches fill a device.
+//            gradient stays in registers up to K = 128, else it goes through memory. Matrix units: 128 x 32 pairs (64
+//            x 32 for K > 64), 4 warps, 16 columns of a warp's rows at a time, v double-buffered by cp.async; K from
+//            32 to 128, else exact. Columns are cut into chunks, a pure function of the shape, so that small batches
+//            fill a device.
 // Floors and predictions, not measured: B = N = 59,000, K = 64, class ids, H200: 3.5e9 pairs, 4.5e11 multiply-adds,
 //            7e9 special functions (1.7 ms at 16 per clock and multiprocessor). Instructions per 16 pairs of each lane
 //            as sm_90 has them: 225 for the pairs, and 67 (bfloat16) or 137 (tf32) around the products, so 2.4 and 2.9
