@@ -1,8 +1,9 @@
-// What a pair and a bit contribute to the pairwise loss, over any lane type S with split, at_most and reciprocal; included inside a namespace after the lanes, inside a target region where they need one.
+// What a pair and a bit contribute to the pairwise loss, over any lane type S with split, at_most and reciprocal;
+// included inside a namespace after the lanes, inside a target region where they need one.
 //
-// Numerics: e = exp(-|z|) and the sigmoid within 2 ulp, log1p within 2 ulp of its value for any q in [0, 2^100], also
-// where q is tiny. Beyond |z| = 86.6 (float; 707 for double) e is held at 2^-125 (2^-1021). Where |z| is
-// not a number results are not defined: whoever lets one in says so by other means.
+// Numerics: e = exp(-|z|) and the sigmoid within 3 ulp, log1p within 3 ulp of its value for any q in [0, 2^100], also
+// where q is tiny. Beyond |z| = 86.6 (float; 707 for double) e is held at 2^-125 (2^-1021). Where z is not a number
+// results are not defined: whoever lets one in says so by other means.
 
 template <class Real>
 struct PairCoefficients;

@@ -4,10 +4,11 @@
 // Algorithm: tiles of 256 rows by a chunk of columns are the tasks of threads. Within a task, 48 columns and 64 rows at
 //            a time: theta by a product in registers (pairwise_loss_product.inl), in place its derivative (pairwise_
 //            loss_formula.inl), then the gradient by a second product. S of 64 rows and a column is one word: an OR of
-//            the words of the column's labels. Error-aware, class ids: sums of signs per class, made once; else the
-//            signs of a column are added, as bytes, to the rows it is similar to (or taken from the others).
-// Memory:    reads h and v from their place. Workspace: the gradient in double per chunk of columns, at most (B +
-//            N + 2 B) K floats; sums of signs per class of the batch; a task about 0.3 MB at K = 64.
+//            the words of the column's labels. Error-aware, class ids: sums of signs per class, made as the columns come
+//            by; else the signs of a column are added, as bytes, to the rows it is similar to (or taken from the rest).
+// Memory:    reads v from its place (a copy of 48 columns where it is not of the type of the products), h once, into a
+//            packed copy. Workspace: that copy, the gradient in double per chunk of columns, at most (3 B + N) K floats
+//            together; sums of signs per class of the batch; a task about 0.1 MB at K = 64.
 // Tiling:    cuts depend on the shape and on nothing else, so results are the same bits for any number of threads.
 // Numerics:  products and pairs in float (double where h is double; 16-bit types are widened), values in float over 48
 //            columns of a row, then double; gradients in float over 1,200 columns, then double. Integers are exact. A
