@@ -67,7 +67,8 @@ def main() -> None:
         "gradient": float((grad.double() - true_grad).norm() / true_grad.norm()),
     }
     print(
-        f"{arguments.items:,} x {arguments.items:,}, {arguments.bits} bits: {seconds:.1f} s, rdh_ext {rdh_ext.__version__}"
+        f"{arguments.items:,} x {arguments.items:,}, {arguments.bits} bits: {seconds:.1f} s, "
+        f"rdh_ext {rdh_ext.__version__}"
     )
     for name, error in errors.items():
         print(f"  {name:12s} error {error:.2e}, bar {BAR}: {'held' if error <= BAR else 'MISSED'}")

@@ -1,11 +1,12 @@
 // Computes:  the pairwise likelihood (Eq. 1) and its quantization (Eq. 4, or others) with dL/dh, of a batch against a
 //            bank or against itself, from class ids, multi-hot labels or a matrix. The formula:
 //            kernels/pairwise_loss.h.
-// Algorithm: tiles of 256 rows by a chunk of columns are the tasks of threads. Within a task, 48 columns and 64 rows at
-//            a time: theta by a product in registers (pairwise_loss_product.inl), in place its derivative (pairwise_
-//            loss_formula.inl), then the gradient by a second product. S of 64 rows and a column is one word: an OR of
-//            the words of the column's labels. Error-aware, class ids: sums of signs per class, made as the columns come
-//            by; else the signs of a column are added, as bytes, to the rows it is similar to (or taken from the rest).
+// Algorithm: tiles of 256 rows by a chunk of columns are the tasks of threads. Within a task, 48 columns and 64 rows
+//            at a time: theta by a product in registers (pairwise_loss_product.inl), in its place the derivative
+//            (pairwise_loss_formula.inl), then the gradient by a second product. S of 64 rows and a column is one
+//            word: an OR of the words of the column's labels. Error-aware, class ids: sums of signs per class, made as
+//            the columns come by; else the signs of a column are added, as bytes, to the rows it is similar to (or
+//            taken from the others).
 // Memory:    reads v from its place (a copy of 48 columns where it is not of the type of the products), h once, into a
 //            packed copy. Workspace: that copy, the gradient in double per chunk of columns, at most (3 B + N) K floats
 //            together; sums of signs per class of the batch; a task about 0.1 MB at K = 64.
