@@ -5,8 +5,8 @@
 //            at a time: theta by a product in registers (pairwise_loss_product.inl), in its place the derivative
 //            (pairwise_loss_formula.inl), then the gradient by a second product. S of 64 rows and a column is one
 //            word: an OR of the words of the column's labels. Error-aware, class ids: sums of signs per class, made as
-//            the columns come by; else the signs of a column are added, as bytes, to the rows it is similar to (or
-//            taken from the others).
+//            the columns come by; else sums of the signs of all subsets of four columns, in bytes, of which a row
+//            takes one for each four.
 // Memory:    reads v from its place (a copy of 48 columns where it is not of the type of the products), h once, into a
 //            packed copy. Workspace: that copy, the gradient in double per chunk of columns, at most (3 B + N) K floats
 //            together; sums of signs per class of the batch; a task about 0.1 MB at K = 64.

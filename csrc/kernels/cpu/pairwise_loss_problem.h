@@ -168,18 +168,6 @@ class DenseIds {
   bool direct_ = true;
 };
 
-// Rows and columns of a 64 x 64 matrix of bits change places: bit j of word i becomes bit i of word j.
-inline void transpose_bits(uint64_t (&words)[64]) {
-  uint64_t mask = 0x00000000FFFFFFFFull;
-  for (int distance = 32; distance > 0; distance /= 2, mask ^= mask << distance) {
-    for (int i = 0; i < 64; i = (i + distance + 1) & ~distance) {
-      const uint64_t swapped = (words[i] >> distance ^ words[i + distance]) & mask;
-      words[i] ^= swapped << distance;
-      words[i + distance] ^= swapped;
-    }
-  }
-}
-
 // One element of a matrix of 0 and others; the sign of a floating zero does not count.
 inline bool is_similar(const PairwiseInputs& in, int64_t i, int64_t j) {
   const int64_t at = i * in.matrix_row + j * in.matrix_column;

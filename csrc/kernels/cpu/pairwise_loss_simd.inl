@@ -105,6 +105,20 @@ inline Seen add_signs_of(const double* __restrict values, int64_t n, int32_t* __
   return {zero != 0, not_finite != 0};
 }
 
+// Rows and columns of a 64 x 64 matrix of bits change places: bit j of word i becomes bit i of word j.
+template <int Distance = 32>
+void transpose_bits(uint64_t (&words)[64]) {
+  constexpr uint64_t mask = ~uint64_t{0} / ((uint64_t{1} << Distance) + 1);  // the lower half of every 2 Distance bits
+  for (int first = 0; first < 64; first += 2 * Distance) {
+    for (int i = first; i < first + Distance; ++i) {
+      const uint64_t swapped = (words[i] >> Distance ^ words[i + Distance]) & mask;
+      words[i] ^= swapped << Distance;
+      words[i + Distance] ^= swapped;
+    }
+  }
+  if constexpr (Distance > 1) transpose_bits<Distance / 2>(words);
+}
+
 // A tile of rows against a chunk of columns: the task of a thread.
 template <class S>
 class Task {
@@ -184,8 +198,7 @@ class Task {
       memory_.add(columns_, block * padded_);
       memory_.add(gradient_, rows_ * padded_);
       memory_.add(values_, 2 * panels_ * panel, true);
-      memory_.add(signs_, block * signs);
-      memory_.add(agreeing_, (panel + 1) * signs);
+      memory_.add(subsets_, block / 4 * 16 * signs);
     }
     return memory_.allocate();
   }
@@ -198,9 +211,10 @@ class Task {
       if (inputs_.similarity == Similarity::class_ids) {
         planes[problem_.row_class[first_row_ + i] * tile_panels + i / panel] |= bit;
       } else if (inputs_.similarity == Similarity::multi_hot) {
-        const uint8_t* labels = inputs_.row_labels + (first_row_ + i) * inputs_.classes;
-        for (int64_t c = 0; c < inputs_.classes; ++c) {
-          if (labels[c] != 0) planes[c * tile_panels + i / panel] |= bit;
+        const int64_t classes = inputs_.classes, first = (first_row_ + i) * classes, last = params_.rows * classes;
+        for (int64_t c = 0; c < classes; c += 64) {
+          uint64_t set = label_word(inputs_.row_labels, first + c, std::min<int64_t>(64, classes - c), last);
+          for (; set != 0; set &= set - 1) planes[(c + __builtin_ctzll(set)) * tile_panels + i / panel] |= bit;
         }
       }
     }
@@ -218,14 +232,14 @@ class Task {
         }
       }
     } else if (inputs_.similarity == Similarity::multi_hot) {
+      typedef uint64_t Panels __attribute__((vector_size(8 * tile_panels), may_alias));
       for (int64_t j = 0; j < n; ++j) {
-        uint64_t any[tile_panels] = {};
+        Panels any{};
         const int64_t classes = inputs_.classes, first = (column + j) * classes, last = params_.columns * classes;
         for (int64_t c = 0; c < classes; c += 64) {
-          uint64_t set = label_word(first + c, std::min<int64_t>(64, classes - c), last);
+          uint64_t set = label_word(inputs_.column_labels, first + c, std::min<int64_t>(64, classes - c), last);
           for (; set != 0; set &= set - 1) {
-            const uint64_t* plane = planes + (c + __builtin_ctzll(set)) * tile_panels;
-            for (int64_t p = 0; p < tile_panels; ++p) any[p] |= plane[p];
+            any |= *reinterpret_cast<const Panels*>(planes + (c + __builtin_ctzll(set)) * tile_panels);
           }
         }
         for (int64_t p = 0; p < panels_; ++p) words[p * block + j] = any[p];
@@ -250,8 +264,8 @@ class Task {
   }
 
   // `n` labels from `first` on; nothing behind `last` is read
-  uint64_t label_word(int64_t first, int64_t n, int64_t last) const {
-    const uint8_t* labels = inputs_.column_labels + first;
+  static uint64_t label_word(const uint8_t* labels, int64_t first, int64_t n, int64_t last) {
+    labels += first;
     const uint64_t wanted = n == 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1;
     if (first + 64 <= last) return nonzero_bytes(labels) & wanted;
     uint8_t padded[64] = {};
@@ -324,16 +338,7 @@ class Task {
       v_ = columns_;
     }
     if (tile_ == 0 && !params_.with_itself && !problem_.error_aware()) sums_.poison += poison_of<S>(v_, n * padded_);
-    if (problem_.counts_agreement()) {
-      const int64_t width = problem_.sign_bits();
-      for (int64_t j = 0; j < n; ++j) {
-        int8_t* signs = signs_ + j * width;
-        for (int64_t k = 0; k < bits_; ++k) {
-          signs[k] = static_cast<int8_t>((v_[j * padded_ + k] > 0) - (v_[j * padded_ + k] < 0));
-        }
-        for (int64_t k = bits_; k < width; ++k) signs[k] = 0;
-      }
-    }
+    if (problem_.counts_agreement()) sum_subsets(n);
   }
 
   // Sums of signs per class of the columns, how many are not 0, and whether one is not finite.
@@ -420,36 +425,78 @@ class Task {
     }
   }
 
-  // sum_j S_ij sign v_jk of a block: the signs of a column go to the rows that are similar to it, or, where those are
-  // many, to all rows but those that are not. Up to 48 columns in bytes.
-  void count_agreement(int64_t p, int64_t n) {
-    const int64_t rows = panel_rows(p), width = problem_.sign_bits();
-    const uint64_t existing = rows == 64 ? ~uint64_t{0} : (uint64_t{1} << rows) - 1;
-    int8_t *sums = agreeing_, *all = sums + panel * width;
-    std::memset(sums, 0, static_cast<size_t>((panel + 1) * width));
-    for (int64_t j = 0; j < n; ++j) {
-      const int8_t* signs = signs_ + j * width;
-      uint64_t similar = words_[p * block + j];
-      if (2 * __builtin_popcountll(similar) <= rows) {
-        for (; similar != 0; similar &= similar - 1)
-          add_signs<1>(sums + __builtin_ctzll(similar) * width, signs, width);
-      } else {
-        add_signs<1>(all, signs, width);
-        for (similar = ~similar & existing; similar != 0; similar &= similar - 1) {
-          add_signs<-1>(sums + __builtin_ctzll(similar) * width, signs, width);
+  // Sums of the signs of every subset of four columns, of a block's twelve fours: subsets_[64 bits][four][subset][bit].
+  void sum_subsets(int64_t n) const {
+    for (int64_t first = 0; first < bits_; first += 64) {
+      int8_t* sums = subsets_ + first * (block * 4);
+      for (int64_t j = 0; j < block; j += 4, sums += 16 * 64) {
+        for (int64_t one = 0; one < 4; ++one) {
+          int8_t* to = sums + (int64_t{1} << one) * 64;
+          if (j + one < n) {
+            signs_of(v_ + (j + one) * padded_ + first, std::min<int64_t>(64, bits_ - first), to);
+          } else {
+            std::memset(to, 0, 64);
+          }
+        }
+        std::memset(sums, 0, 64);
+        for (int64_t subset = 3; subset < 16; ++subset) {
+          const int64_t rest = subset & (subset - 1);
+          if (rest != 0) add_bytes(sums + rest * 64, sums + (subset & -subset) * 64, sums + subset * 64);
         }
       }
     }
-    for (int64_t i = 0; i < rows; ++i) {
-      int32_t* to = problem_.agreeing + (chunk_ * params_.rows + first_row_ + p * panel + i) * problem_.padded_bits();
-      for (int64_t k = 0; k < bits_; ++k) to[k] += sums[i * width + k] + all[k];
+  }
+
+  static void signs_of(const Real* __restrict values, int64_t n, int8_t* __restrict to) {
+    int32_t zero = 0;
+    if (n == 64) {
+      using Bits = std::conditional_t<sizeof(Real) == 4, int32_t, int64_t>;
+      for (int64_t k = 0; k < 64; ++k) {
+        Bits bits;
+        std::memcpy(&bits, values + k, sizeof bits);
+        to[k] = static_cast<int8_t>((bits >> (8 * sizeof bits - 1)) | 1);
+        zero |= values[k] == 0;
+      }
+      if (zero == 0) return;
+    } else {
+      std::memset(to, 0, 64);
+    }
+    for (int64_t k = 0; k < n; ++k) to[k] = static_cast<int8_t>((values[k] > 0) - (values[k] < 0));
+  }
+
+  static void add_bytes(const int8_t* __restrict a, const int8_t* __restrict b, int8_t* __restrict to) {
+    for (int64_t k = 0; k < 64; ++k) to[k] = static_cast<int8_t>(a[k] + b[k]);
+  }
+
+  // sum_j S_ij sign v_jk of a block, for every row: a look-up for each four columns, whatever is similar.
+  void count_agreement(int64_t p, int64_t n) const {
+    uint64_t rows[64] = {};
+    std::memcpy(rows, words_ + p * block, static_cast<size_t>(n) * sizeof *rows);
+    transpose_bits(rows);
+    const int64_t stride = problem_.padded_bits(), count = panel_rows(p);
+    for (int64_t first = 0; first < bits_; first += 64) {
+      int32_t* to = problem_.agreeing + (chunk_ * params_.rows + first_row_ + p * panel) * stride + first;
+      const int8_t* subsets = subsets_ + first * (block * 4);
+      const int64_t bits = std::min<int64_t>(64, bits_ - first);
+      for (int64_t i = 0; i < count; ++i, to += stride) look_up(rows[i], subsets, bits, to);
     }
   }
 
-  template <int Sign>
-  static void add_signs(int8_t* to, const int8_t* signs, int64_t width) {
-    for (int64_t k = 0; k < width; k += 64) {
-      for (int64_t i = k; i < k + 64; ++i) to[i] = static_cast<int8_t>(to[i] + Sign * signs[i]);
+  static void look_up(uint64_t similar, const int8_t* subsets, int64_t bits, int32_t* __restrict to) {
+    typedef int8_t Bytes __attribute__((vector_size(64), aligned(64), may_alias));
+    Bytes sum{};  // at most 48
+    similar = similar << 6 | similar >> 58;
+#pragma GCC unroll 12
+    for (int64_t four = 0; four < block / 4; ++four) {
+      const uint64_t at = (four == 0 ? similar : similar >> (4 * four)) & 0x3C0;
+      sum += *reinterpret_cast<const Bytes*>(subsets + four * 1024 + at);
+    }
+    alignas(64) int8_t sums[64];
+    std::memcpy(sums, &sum, sizeof sums);
+    if (bits == 64) {
+      for (int64_t k = 0; k < 64; ++k) to[k] += sums[k];
+    } else {
+      for (int64_t k = 0; k < bits; ++k) to[k] += sums[k];
     }
   }
 
@@ -483,7 +530,7 @@ class Task {
   Real *theta_ = nullptr, *kept_ = nullptr, *columns_ = nullptr, *gradient_ = nullptr;
   double* values_ = nullptr;  // [panels_, 2, panel]: of similar and of dissimilar pairs
   uint64_t *words_ = nullptr, *transposed_ = nullptr, *planes_ = nullptr;
-  int8_t *signs_ = nullptr, *agreeing_ = nullptr;
+  int8_t* subsets_ = nullptr;
 };
 
 template <class S>
