@@ -10,11 +10,12 @@ hold. Each bar is printed with its figure and "held" or "MISSED".
 
 Providers. "eager" is Eq. 1 by softplus and Eq. 4 in closed form, "BCE" Eq. 1 by binary_cross_entropy_with_logits,
 "compiled" torch.compile of these; "class sums" takes sum_j (2 S - 1) sign v_j from sums per class instead of a product
-(class ids only), "by hand" computes value and gradient in one compiled function. All of them get S, 2 S - 1 and one-hot
-labels for nothing; rdh_ext gets labels. The bars are about eager, BCE and compiled, the forms people have. "literal" is Eq. 4 as printed, cases and all, with a mask [B, N, K]; "literal
-product" multiplies with the mask instead, which eager torch does faster. "rdh_ext avx2" is this package on a CPU
-without AVX-512. "floor" is two matrix products (theta and P V) at the rate of fused multiply-adds that the same CPU
-reached in the same round, plus the elementwise part measured alone: no packing, no labels, no calls.
+(class ids only), "by hand" computes value and gradient in one compiled function. All of them get S, 2 S - 1 and one-
+hot labels for nothing; rdh_ext gets labels. The bars are about eager, BCE and compiled, the forms people have.
+"literal" is Eq. 4 as printed, cases and all, with a mask [B, N, K]; "literal product" multiplies with the mask
+instead, which eager torch does faster. "rdh_ext avx2" is this package on a CPU without AVX-512. "floor" is two matrix
+products (theta and P V) at the rate of fused multiply-adds that the same CPU reached in the same round, plus the
+elementwise part measured alone: no packing, no labels, no calls.
 
 How it is measured. One thread. torch.log1p on CPU, and with it softplus and BCE, is fast in some processes and 20 times
 slower in others: so the comparison of a shape is made in several fresh processes, within each of which all providers
