@@ -51,3 +51,45 @@ def test_a_captured_step_replays_and_keeps_counting(backend: str, function: Any)
     once = eager_counter.read()
     assert once.dead > 0
     assert tuple(counter.read()) == tuple(2 * count for count in once)
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+@pytest.mark.parametrize("multi_hot", [False, True])
+def test_a_captured_loss_replays(backend: str, precision: str, multi_hot: bool) -> None:
+    """Weights are counted, ids numbered and sums made without a word to the host, for whatever the memory holds then."""
+
+    def labels_of(n: int) -> Tensor:
+        return torch.rand(n, 80, device="cuda") < 0.05 if multi_hot else torch.randint(0, 10, (n,), device="cuda")
+
+    def loss_of(h: Tensor) -> Tensor:
+        return rdh_ext.pairwise_loss(h, labels, bank, bank_labels, pair_weights="balanced")
+
+    h = torch.randn(130, 64, device="cuda", requires_grad=True)
+    bank, labels, bank_labels = torch.randn(3000, 64, device="cuda"), labels_of(130), labels_of(3000)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                loss_of(h).backward()
+        torch.cuda.current_stream().wait_stream(side)
+        h.grad = None
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            captured = loss_of(h)
+            captured.backward()
+        with torch.no_grad():
+            for tensor in (h, bank):
+                tensor.copy_(torch.randn_like(tensor))
+            labels.copy_(labels_of(130))
+            bank_labels.copy_(labels_of(3000))
+        graph.replay()
+        fresh = h.detach().clone().requires_grad_()
+        expected = loss_of(fresh)
+        expected.backward()
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(captured, expected)
+    assert torch.equal(h.grad, fresh.grad)
