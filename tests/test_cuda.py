@@ -56,7 +56,7 @@ def test_a_captured_step_replays_and_keeps_counting(backend: str, function: Any)
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
 @pytest.mark.parametrize("multi_hot", [False, True])
 def test_a_captured_loss_replays(backend: str, precision: str, multi_hot: bool) -> None:
-    """Weights are counted, ids numbered and sums made without a word to the host, for whatever the memory holds then."""
+    """Weights are counted, ids numbered and sums made without a word to the host, for whatever memory holds then."""
 
     def labels_of(n: int) -> Tensor:
         return torch.rand(n, 80, device="cuda") < 0.05 if multi_hot else torch.randint(0, 10, (n,), device="cuda")
