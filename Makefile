@@ -20,9 +20,14 @@ $(VENV)/.torch:
 	$(BIN)/pip install --quiet "$(TORCH)" numpy "setuptools>=77.0.3" ninja "pybind11>=2.13"
 	@touch $@
 
-# the package, built in place, with one of its extras
-$(VENV)/.with-%: setup.py pyproject.toml $(CSRC) | $(VENV)/.torch
-	$(BIN)/pip install --quiet --no-build-isolation -e ".[$*]"
+# the package, built in place, once; pip compiles everything again for each time it is asked for ".[extra]"
+$(VENV)/.built: setup.py pyproject.toml $(CSRC) | $(VENV)/.torch
+	$(BIN)/pip install --quiet --no-build-isolation -e .
+	@touch $@
+
+# what one of its extras needs, for the package that is there
+$(VENV)/.with-%: $(VENV)/.built
+	$(BIN)/pip install --quiet "rdh_ext[$*]"
 	@touch $@
 
 demo: $(VENV)/.with-demo  ## train with and without RDH on real digits, write rdh-demo/report.md

@@ -114,6 +114,7 @@ NVCC_FLAGS = [
     "-std=c++20",
     "--expt-relaxed-constexpr",
     "--fmad=false",
+    "--threads=4",  # architectures side by side
     "-Xcompiler=-fvisibility=hidden,-Wall,-Wextra",
     TARGET_MACRO,
 ]
