@@ -40,7 +40,7 @@ test-reference: $(VENV)/.with-test  ## the op tests with native code switched of
 	RDH_EXT_DISABLE_NATIVE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/ops tests/retrieval
 
 test-simt: $(VENV)/.with-simt  ## the CUDA kernels without a GPU: run on the host, mutated, and held to their budget
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/simt
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/simt
 
 test-abi:  ## one build of the ops on two versions of torch, in environments of their own
 	$(PYTHON) tests/build/abi.py
