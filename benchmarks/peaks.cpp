@@ -5,36 +5,30 @@
 #include <chrono>
 #include <cstdint>
 
-#include "common/target_region.h"
-
-#if RDH_X86
-#if !defined(__clang__)
-// the undefined vectors that gcc's own AVX-512 header starts from
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#endif
-
 #include "common/element.h"
 #include "common/host_device.h"
+#include "common/intrinsics.h"
+#include "common/target_region.h"
+#include "kernels/cpu/pairwise_loss_problem.h"
 
 namespace rdh {
 namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-// Time of one unit of work: `block` does some and says how many, until `seconds` have passed.
-template <class Block>
-double seconds_per_unit(double seconds, Block block) {
+// Time of one unit of work: `work` does some and says how many, until `seconds` have passed.
+template <class Work>
+double seconds_per_unit(double seconds, Work work) {
   const double start = now();
   double done = 0, end = start;
   while (end - start < seconds) {
-    done += block();
+    done += work();
     end = now();
   }
   return (end - start) / done;
 }
+
+using cpu::block, cpu::panel;
 
 volatile float sink;  // keeps what nobody reads
 
@@ -52,7 +46,7 @@ RDH_TARGET_AVX2_BEGIN
 namespace avx2 {
 #include "common/simd_avx2.inl"
 #include "common/simd_twice.inl"
-#include "kernels/pairwise_loss_formula.inl"
+#include "kernels/cpu/pairwise_loss_formula.inl"
 //
 #include "peaks_simd.inl"
 }  // namespace avx2
@@ -62,7 +56,7 @@ RDH_TARGET_AVX512_BEGIN
 namespace avx512 {
 #include "common/simd_avx512.inl"
 #include "common/simd_twice.inl"
-#include "kernels/pairwise_loss_formula.inl"
+#include "kernels/cpu/pairwise_loss_formula.inl"
 //
 #include "peaks_simd.inl"
 }  // namespace avx512

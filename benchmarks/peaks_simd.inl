@@ -1,5 +1,5 @@
 // Work for peaks.cpp over the lanes of a level. Included after common/simd_<level>.inl, common/simd_twice.inl and
-// kernels/pairwise_loss_formula.inl, inside a target region.
+// kernels/cpu/pairwise_loss_formula.inl, inside a target region.
 
 // Fused multiply-adds in as many independent chains as registers hold: no load, no store. Returns operations done.
 inline double fma_block() {
@@ -21,31 +21,23 @@ inline double fma_block() {
   return 2.0 * F32::width * chains * steps;
 }
 
-// The elementwise part of the pairwise loss over 64 rows x 48 columns of theta that stay in the first-level cache:
-// theta becomes the derivative, values are added up, S is a bit per pair. Returns pairs done.
+// The elementwise part of the pairwise loss, as its kernel does it, over 64 rows x 48 columns of theta that stay in the
+// first-level cache. Returns pairs done.
 inline double pairs_block() {
   using L = Twice<F32>;
-  constexpr int rows = 64, columns = 48, passes = 16;
-  alignas(64) float theta[rows * columns];
-  uint64_t words[columns];
-  for (int i = 0; i < rows * columns; ++i) theta[i] = 0.05f * static_cast<float>(i % 127 - 63);
-  for (int j = 0; j < columns; ++j) words[j] = 0x9E3779B97F4A7C15u * static_cast<uint64_t>(j + 1);
-  double values[rows] = {};
+  constexpr int passes = 16;
+  alignas(64) float theta[panel * block];
+  uint64_t words[block];
+  for (int i = 0; i < panel * block; ++i) theta[i] = 0.05f * static_cast<float>(i % 127 - 63);
+  for (int j = 0; j < block; ++j) words[j] = 0x9E3779B97F4A7C15u * static_cast<uint64_t>(j + 1);
+  double values[2 * panel] = {};
+  const float weights[2] = {1, 1};
   for (int pass = 0; pass < passes; ++pass) {
-    for (int vector = 0; vector * L::width < rows; ++vector) {
-      float* lanes = theta + vector * L::width;
-      L::V linear = L::set(0), product = L::set(0);
-      for (int j = 0; j < columns; ++j) {
-        const auto similar = L::choice(words[j], vector);
-        L::V e, positive, sigmoid;
-        PairFormula<L>::pair(L::flip(similar, L::load(lanes + j * rows)), e, positive, sigmoid);
-        product = PairFormula<L>::times_one_plus(product, e);
-        linear = L::add(linear, positive);
-        L::store(lanes + j * rows, L::flip(similar, sigmoid));
-      }
-      L::add_to(values + vector * L::width, L::add(linear, PairFormula<L>::log1p(product)));
+    for (int vector = 0; vector * L::width < panel; ++vector) {
+      const int first = vector * L::width;
+      evaluate_pairs<L, false>(theta + first, words, vector, block, weights, values + first);
     }
   }
   for (const double value : values) sink = static_cast<float>(value);
-  return static_cast<double>(rows) * columns * passes;
+  return static_cast<double>(panel) * block * passes;
 }

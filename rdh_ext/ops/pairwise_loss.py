@@ -288,20 +288,20 @@ def pairwise_loss(
             counts as 1.) NaN and infinities where ``check_finite``.
         RuntimeError: in a double backward (``create_graph=True``), which is not supported.
 
-    Cost: two products of ``B N K`` multiply-adds and an exponential per pair; class ids cost nothing to speak of, a
-    multi-hot label of a column or a similar pair an addition of a row. The gradient is computed along with the value
-    and only scaled in backward. Memory: dL/dh ``[B, K]``, the workspace, never above ``3 (B + N) K`` floats and mostly
-    a few of ``B K``, and copies of what is not contiguous or not int64 or bool. Without compiled code: tiles of 2^18
-    pairs.
+    Cost: two products of ``B N K`` multiply-adds and an exponential per pair; class ids cost nothing to speak of,
+    multi-hot labels and a matrix about a quarter more (CPU, 64 bits). The gradient is computed along with the value and
+    only scaled in backward. Memory: dL/dh ``[B, K]``, the workspace, mostly a few times ``B K`` and with ``N >= B``
+    below ``4 (B + N) K`` floats, and copies of what is not contiguous or not int64 or bool. Without compiled code:
+    tiles of 2^18 pairs.
 
     Numerics: float32 (float64 for double) with sums over 48 columns, then 1,200, then in float64; the mean over 3.5e9
     pairs is right to 1e-6, the gradient to about 1e-7 in relative norm. ``|theta|`` of 1e4 loses nothing; easy pairs
     keep their relative accuracy. Products on CUDA follow ``torch.set_float32_matmul_precision``: "highest" computes
     them as they are, "high" rounds their inputs to tf32, "medium" to bfloat16.
 
-    Deterministic: the same bits every time, and on the CPU for any number of threads, too: how the work is cut depends
-    on the shape alone. Autocast: float32. ``torch.compile(fullgraph=True)``, CUDA graphs: yes. Over the ranks of DDP:
-    :func:`rdh_ext.distributed.gather_batch` first.
+    Deterministic: the same bits every time, and compiled for the CPU for any number of threads, too: how the work is
+    cut depends on the shape alone. Autocast: float32. ``torch.compile(fullgraph=True)``, CUDA graphs: yes. Over the
+    ranks of DDP: :func:`rdh_ext.distributed.gather_batch` first.
 
     Source: "Rescuing Deep Hashing from Dead Bits Problem" (IJCAI 2021), Eq. 1, 4 and 5, with means in the place of
     sums; pair weights from HashNet (Cao et al., ICCV 2017).

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from backends import missing, require, use_backend
+from backends import require, use_backend
 from hamming_cases import awkward_views, poisoned_memory
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -277,18 +277,17 @@ def test_the_number_of_threads_changes_no_bit(level: str, kind: str) -> None:
         assert all(torch.equal(a, b) for a, b in zip(other, results[0], strict=True))
 
 
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sizes", [(300, 2600, 3), (257, None, 64), (70, 1201, 70), (5, 5000, 1)], ids=str)
-def test_several_tasks(kind: str, sizes: tuple[int, int | None, int]) -> None:
+def test_several_tasks(level: str, kind: str, sizes: tuple[int, int | None, int]) -> None:
     """More than a tile of rows, a chunk of columns, and a sum in float32."""
+    require(level)
     rows, columns, bits = sizes
     case = make_case(kind, rows, columns, bits, classes=20, dtype=torch.float32)
-    for level in LEVELS:
-        if missing(level) is None:
-            with use_backend(level):
-                for quantization in ("error_aware", "log_cosh"):
-                    options = {"quantization": quantization, "pair_weights": "balanced", "reduction": "sum"}
-                    assert_equals_oracle(case, **options)
+    with use_backend(level):
+        for quantization in ("error_aware", "log_cosh"):
+            assert_equals_oracle(case, quantization=quantization, pair_weights="balanced", reduction="sum")
 
 
 def test_ids_of_any_size(backend: str) -> None:

@@ -17,14 +17,6 @@
 //            26 backward.
 // References: the paper's Eq. 3; S. Gal, An accurate elementary mathematical library (1991), for the tables' centers.
 
-#if defined(__x86_64__)
-#if !defined(__clang__)
-// the undefined vectors that gcc's own AVX-512 header starts from
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#endif
 #include <unistd.h>
 
 #include <cstring>
@@ -32,6 +24,7 @@
 
 #include "common/cpu_level.h"
 #include "common/host_device.h"
+#include "common/intrinsics.h"
 #include "common/target_region.h"
 #include "kernels/cpu/gradient_amplifier_scalar.h"
 #include "kernels/cpu/gradient_amplifier_tables.h"

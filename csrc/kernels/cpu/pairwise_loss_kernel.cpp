@@ -18,15 +18,6 @@
 //            used.
 // References: the paper's Eq. 1, 4, 5; HashNet (Cao et al., ICCV 2017) for the weights.
 
-#if defined(__x86_64__)
-#if !defined(__clang__)
-// the undefined vectors that gcc's own AVX-512 header starts from
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#endif
-
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -36,6 +27,7 @@
 
 #include "common/cpu_level.h"
 #include "common/host_device.h"
+#include "common/intrinsics.h"
 #include "common/target_region.h"
 #include "kernels/cpu/pairwise_loss_problem.h"
 #include "kernels/pairwise_loss.h"
@@ -57,8 +49,8 @@ struct Kernels {
 namespace scalar {
 #include "common/simd_portable.inl"
 #include "common/simd_twice.inl"
+#include "kernels/cpu/pairwise_loss_formula.inl"
 #include "kernels/cpu/pairwise_loss_product.inl"
-#include "kernels/pairwise_loss_formula.inl"
 //
 #include "kernels/cpu/pairwise_loss_simd.inl"
 }  // namespace scalar
@@ -68,8 +60,8 @@ RDH_TARGET_AVX2_BEGIN
 namespace avx2 {
 #include "common/simd_avx2.inl"
 #include "common/simd_twice.inl"
+#include "kernels/cpu/pairwise_loss_formula.inl"
 #include "kernels/cpu/pairwise_loss_product.inl"
-#include "kernels/pairwise_loss_formula.inl"
 //
 #include "kernels/cpu/pairwise_loss_simd.inl"
 }  // namespace avx2
@@ -79,8 +71,8 @@ RDH_TARGET_AVX512_BEGIN
 namespace avx512 {
 #include "common/simd_avx512.inl"
 #include "common/simd_twice.inl"
+#include "kernels/cpu/pairwise_loss_formula.inl"
 #include "kernels/cpu/pairwise_loss_product.inl"
-#include "kernels/pairwise_loss_formula.inl"
 //
 #include "kernels/cpu/pairwise_loss_simd.inl"
 }  // namespace avx512

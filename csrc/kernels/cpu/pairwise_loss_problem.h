@@ -1,5 +1,5 @@
 // What the levels of the pairwise loss share: how the pairs are cut into tasks, the workspace, class ids made dense,
-// bits turned. Compiled for the baseline.
+// an element of a matrix. Compiled for the baseline.
 #pragma once
 
 #include <algorithm>
@@ -11,12 +11,11 @@
 
 namespace rdh::cpu {
 
-constexpr int64_t panel = 64;       // rows whose similarity with a column is one word
-constexpr int64_t tile_panels = 4;  // of a task: its rows and their gradient stay in the second-level cache
-constexpr int64_t block = 48;       // columns at a time: a multiple of all numbers of rows in a product; up to 64
-constexpr int64_t narrow_blocks =
-    25;                             // of columns whose gradient is summed in the storage type before it goes to double
-constexpr int64_t most_tasks = 64;  // wanted for threads; columns are split to reach them
+constexpr int64_t panel = 64;          // rows whose similarity with a column is one word
+constexpr int64_t tile_panels = 4;     // of a task: its rows and their gradient stay in the second-level cache
+constexpr int64_t block = 48;          // columns at a time: a multiple of all numbers of rows in a product; up to 64
+constexpr int64_t narrow_blocks = 25;  // of columns whose gradient is summed as it is before it goes to double
+constexpr int64_t most_tasks = 64;     // wanted for threads; columns are split to reach them
 
 inline int64_t round_up_to(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 

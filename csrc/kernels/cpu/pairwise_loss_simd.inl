@@ -50,35 +50,6 @@ double poison_of(const typename S::Real* values, int64_t n) {
   return total;
 }
 
-// Lanes [vector L::width, ...) of theta, `n` columns: theta becomes the derivative, and the values are added to those
-// of the rows, similar pairs first, the others a panel behind.
-template <class L, bool Weighted>
-void evaluate_pairs(typename L::Real* theta, const uint64_t* words, int vector, int64_t n,
-                    const typename L::Real (&weights)[2], double* values) {
-  using V = typename L::V;
-  using Formula = PairFormula<L>;
-  V linear[2] = {L::set(0), L::set(0)}, product[2] = {L::set(0), L::set(0)};
-  for (int64_t j = 0; j < n; ++j) {
-    const auto similar = L::choice(words[j], vector);
-    V e, positive, sigmoid;
-    Formula::pair(L::flip(similar, L::load(theta + j * panel)), e, positive, sigmoid);
-    if constexpr (Weighted) {
-      const auto dissimilar = L::choice(~words[j], vector);
-      product[1] = Formula::times_one_plus(product[1], L::keep(similar, e));
-      linear[1] = L::add(linear[1], L::keep(similar, positive));
-      product[0] = Formula::times_one_plus(product[0], L::keep(dissimilar, e));
-      linear[0] = L::add(linear[0], L::keep(dissimilar, positive));
-      sigmoid = L::mul(sigmoid, L::pick(similar, L::set(weights[1]), L::set(weights[0])));
-    } else {
-      product[0] = Formula::times_one_plus(product[0], e);
-      linear[0] = L::add(linear[0], positive);
-    }
-    L::store(theta + j * panel, L::flip(similar, sigmoid));
-  }
-  if constexpr (Weighted) L::add_to(values, L::add(linear[1], Formula::log1p(product[1])));
-  L::add_to(values + panel, L::add(linear[0], Formula::log1p(product[0])));
-}
-
 // The signs of n values are added, -0 as -1 and 0 as 1; says where there is one of those, or none that is finite.
 struct Seen {
   bool zero, not_finite;

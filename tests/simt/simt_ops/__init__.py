@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import building
+import torch
 from torch import Tensor
 
+ELEMENTS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+"""Element of csrc/common/element.h."""
 STEMS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py")))
 
 

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import call
+from . import ELEMENTS, call
 
 ACTIVATIONS = {"identity": 0, "tanh": 1, "sigmoid": 2}
-ELEMENTS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 
 
 def _forward(kind: str) -> Callable[..., Tensor]:

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import call, library
+from . import ELEMENTS, call, library
 
-ELEMENTS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 QUANTIZATIONS = {"none": 0, "error_aware": 1, "l2": 2, "log_cosh": 3}
 PRODUCTS = {"highest": 0, "high": 1, "medium": 2}
 

@@ -1,5 +1,6 @@
-// What a pair and a bit contribute to the pairwise loss, over any lane type S with split, at_most and reciprocal;
-// included inside a namespace after the lanes, inside a target region where they need one.
+// What a pair and a bit contribute to the pairwise loss, over the lanes S of a level, and the loop that does it to a
+// tile of pairs; included inside a namespace after the lanes, inside a target region where they need one, and after
+// pairwise_loss_problem.h.
 //
 // Numerics: e = exp(-|z|) and the sigmoid within 3 ulp, log1p within 3 ulp of its value for any q in [0, 2^100], also
 // where q is tiny. Beyond |z| = 86.6 (float; 707 for double) e is held at 2^-125 (2^-1021). Where z is not a number
@@ -102,7 +103,7 @@ struct PairFormula {
     }
   }
 
-  // Horner's rule without loops, which device code could not take constants from
+  // Horner's rule
   static constexpr int decay_terms = sizeof(C::decay) / sizeof(Real), atanh_terms = sizeof(C::atanh) / sizeof(Real);
   template <int I = decay_terms - 1>
   RDH_HD static V decay_series(V r) {
@@ -123,3 +124,32 @@ struct PairFormula {
     }
   }
 };
+
+// Lanes [vector L::width, ...) of theta, `n` columns: theta becomes the derivative, and the values are added to those
+// of the rows, similar pairs first, the others a panel behind.
+template <class L, bool Weighted>
+void evaluate_pairs(typename L::Real* theta, const uint64_t* words, int vector, int64_t n,
+                    const typename L::Real (&weights)[2], double* values) {
+  using V = typename L::V;
+  using Formula = PairFormula<L>;
+  V linear[2] = {L::set(0), L::set(0)}, product[2] = {L::set(0), L::set(0)};
+  for (int64_t j = 0; j < n; ++j) {
+    const auto similar = L::choice(words[j], vector);
+    V e, positive, sigmoid;
+    Formula::pair(L::flip(similar, L::load(theta + j * panel)), e, positive, sigmoid);
+    if constexpr (Weighted) {
+      const auto dissimilar = L::choice(~words[j], vector);
+      product[1] = Formula::times_one_plus(product[1], L::keep(similar, e));
+      linear[1] = L::add(linear[1], L::keep(similar, positive));
+      product[0] = Formula::times_one_plus(product[0], L::keep(dissimilar, e));
+      linear[0] = L::add(linear[0], L::keep(dissimilar, positive));
+      sigmoid = L::mul(sigmoid, L::pick(similar, L::set(weights[1]), L::set(weights[0])));
+    } else {
+      product[0] = Formula::times_one_plus(product[0], e);
+      linear[0] = L::add(linear[0], positive);
+    }
+    L::store(theta + j * panel, L::flip(similar, sigmoid));
+  }
+  if constexpr (Weighted) L::add_to(values, L::add(linear[1], Formula::log1p(product[1])));
+  L::add_to(values + panel, L::add(linear[0], Formula::log1p(product[0])));
+}
