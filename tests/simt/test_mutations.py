@@ -7,12 +7,15 @@ test sees: the test of its kernel is too weak, or the call is not needed.
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
+import running
 from building import HERE, TESTS
 from mutations import Site, all_sites, kernel_sources, sites_of
-from running import ORDERS, run, sources_of
+from running import ORDERS, is_green, run, sources_of
 
 SITES = all_sites()
 REMOVALS = [(site, removal) for site in SITES for removal in site.removals]
@@ -29,7 +32,7 @@ def is_caught(site: Site, removal: str) -> bool:
     builds = ("tsan",) if removal.endswith(":plain") else ("o2", "tsan")
     for test in (test for test in TESTS if site.path in sources_of("o2", test)):
         for build in builds:
-            assert not is_red(build, test, ""), f"{build}/{test} is red with nothing removed"
+            assert is_green(build, test), f"{build}/{test} is red with nothing removed"
             if is_red(build, test, removal):
                 return True
     return False
@@ -46,6 +49,21 @@ def test_a_line_without_a_call_is_not_caught() -> None:
     """That is: it is the removal that turns the tests red."""
     site = Site(HERE / "samples.cuh", 1, "__syncthreads")
     assert not is_caught(site, site.removals[0])
+
+
+def test_green_is_remembered_until_the_binary_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter((1, 0, 1))
+    monkeypatch.setattr(running, "OUT", tmp_path)
+    monkeypatch.setattr(running, "run", lambda *words: subprocess.CompletedProcess(words, next(answers)))
+    binary = tmp_path / "o2" / "test_x"
+    binary.parent.mkdir()
+    binary.touch()
+    assert not is_green("o2", "test_x")  # red is not remembered
+    assert is_green("o2", "test_x")
+    assert is_green("o2", "test_x")
+    later = binary.with_suffix(".green").stat().st_mtime + 1
+    os.utime(binary, (later, later))
+    assert not is_green("o2", "test_x")
 
 
 def test_the_finder_finds(tmp_path: Path) -> None:
