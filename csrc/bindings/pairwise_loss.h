@@ -4,6 +4,7 @@
 
 #include "kernels/pairwise_loss.h"
 
+#include <cmath>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -31,6 +32,9 @@ struct PairwiseLossOps {
                               const Optional& bank_labels, const Optional& similarity, double scale,
                               std::string pair_weights, std::string quantization, double eta, bool include_diagonal,
                               std::string reduction, std::string precision, bool need_grad) {
+    RDH_CHECK(std::isfinite(scale) && std::isfinite(eta) && eta >= 0, op,
+              ": scale and eta must be finite, and eta at least 0");
+    RDH_CHECK(include_diagonal || !bank.has_value(), op, ": include_diagonal must be true with a bank");
     PairwiseInputs inputs{};
     const PairwiseTensors tensors = check(h, labels, bank, bank_labels, similarity, inputs);
     const PairwiseParams params{h.size(0),
@@ -110,7 +114,9 @@ struct PairwiseLossOps {
     inputs.v = t.v.const_data_ptr();
     const int64_t rows = h.size(0), columns = t.v.size(0);
     RDH_CHECK(columns < INT32_MAX && rows < INT32_MAX, op, ": at most 2^31 - 2 rows and columns");
+    RDH_CHECK(bank.has_value() || !bank_labels.has_value(), op, ": bank_labels must come with a bank");
     if (similarity.has_value()) {
+      RDH_CHECK(!labels.has_value() && !bank_labels.has_value(), op, ": similarity must come without labels");
       check_matrix(*similarity, h, columns, inputs);
       return t;
     }
@@ -124,9 +130,12 @@ struct PairwiseLossOps {
     if (ids) {
       inputs.row_ids = static_cast<const int64_t*>(of_rows);
       inputs.column_ids = static_cast<const int64_t*>(of_columns);
+      RDH_CHECK(Backend::are_class_ids(inputs.row_ids, rows) && Backend::are_class_ids(inputs.column_ids, columns), op,
+                ": class ids must be at least 0");
     } else {
       inputs.classes = t.row_labels->size(1);
-      RDH_CHECK(inputs.classes == t.column_labels->size(1), op, ": bank_labels must have the classes of labels");
+      RDH_CHECK(inputs.classes > 0 && inputs.classes == t.column_labels->size(1), op,
+                ": labels and bank_labels must have the same classes, at least one");
       inputs.row_labels = static_cast<const uint8_t*>(of_rows);
       inputs.column_labels = static_cast<const uint8_t*>(of_columns);
     }

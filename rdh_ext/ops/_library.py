@@ -7,6 +7,7 @@ built; the native libraries only add their CPU and CUDA keys on top (see ``rdh_e
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable
 from operator import attrgetter
@@ -42,10 +43,10 @@ def _shortcut_exists() -> bool:
         "_C._AutoDispatchBelowAutograd",
         "_C._after_autograd_keyset",
         "_C._any_requires_grad",
-        "_C._functorch.peek_interpreter_stack",
-        "_C._get_tracing_state",
-        "_C._len_torch_dispatch_stack",
+        "_C._dispatch_has_kernel_for_dispatch_key",
+        "_C._dispatch_tls_local_include_set",
         "_C._len_torch_function_stack",
+        "_C.DispatchKeySet.raw_repr",
         "_ops.OpOverload.redispatch",
         "autograd.forward_ad._current_level",
     )
@@ -60,25 +61,46 @@ SHORTCUT = _shortcut_exists()
 """Whether gradients take the short way (torch 2.11 to 2.15 all have it) or ``torch.library.register_autograd``."""
 
 
-def _nothing_else_listens() -> bool:
-    """No tracer, transform or mode is active, which would want to see a call pass through the dispatcher."""
-    return not (
-        torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._len_torch_function_stack()
-        or torch._C._functorch.peek_interpreter_stack()
-        or torch._C._get_tracing_state() is not None
-        or forward_ad._current_level >= 0
-    )
+def _included_keys() -> int:
+    """The dispatch keys that this thread adds to those of every call, as bits."""
+    return int(torch._C._dispatch_tls_local_include_set().raw_repr())
+
+
+def _quiet_keys() -> tuple[int, ...]:
+    """Those bits where no mode, transform or tracer is active: ordinarily, and in inference mode."""
+    if not SHORTCUT:
+        return ()
+    with torch.inference_mode(False):
+        ordinary = _included_keys()
+    with torch.inference_mode():
+        return ordinary, _included_keys()
+
+
+_QUIET_KEYS = _quiet_keys()
 
 
 def is_plain_call(tensor: torch.Tensor) -> bool:
     """A call with ``tensor`` may go below autograd by itself: a plain tensor of a device that has kernels, no autocast,
-    and nothing that listens."""
-    if not SHORTCUT or not _nothing_else_listens() or type(tensor) not in _PLAIN:
-        return False
-    kind = tensor.device.type
-    return kind in ("cpu", "cuda") and not torch.is_autocast_enabled(kind)
+    and nothing that listens: no tracer, transform or mode that would want to see it pass through the dispatcher.
+
+    Every question here is one more piece of code out of a cold cache; the included keys answer several at once.
+    """
+    return (
+        SHORTCUT
+        and not torch.compiler.is_dynamo_compiling()
+        and type(tensor) in _PLAIN
+        and not torch._C._len_torch_function_stack()
+        and forward_ad._current_level < 0
+        and torch._C._dispatch_tls_local_include_set().raw_repr() in _QUIET_KEYS
+        and (tensor.is_cpu or tensor.is_cuda)
+        and not torch.is_autocast_enabled("cpu" if tensor.is_cpu else "cuda")
+    )
+
+
+@functools.cache
+def is_compiled(op: str, device: str) -> bool:
+    """A native kernel of ``op`` runs on "cpu" or "cuda", and not its reference."""
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"{NAMESPACE}::{op}", device.upper()))
 
 
 def below_autograd() -> contextlib.AbstractContextManager[None]:

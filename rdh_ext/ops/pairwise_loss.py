@@ -12,7 +12,15 @@ from torch import Tensor
 from .. import _checks as checks
 from .._labels import check_label_pair, find_not_binary, normalize_labels
 from ..reference import pairwise_loss as reference
-from ._library import below_autograd, define, forbid_double_backward, is_plain_call, set_autocast, set_autograd
+from ._library import (
+    below_autograd,
+    define,
+    forbid_double_backward,
+    is_compiled,
+    is_plain_call,
+    set_autocast,
+    set_autograd,
+)
 
 _OP = "pairwise_loss"
 PAIR_WEIGHTS = ("none", "balanced")
@@ -87,15 +95,61 @@ class _OfPlainTensors(torch.autograd.Function):
 
 def _run(h: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     """Loss and parts, by the shortest way there is."""
-    if not is_plain_call(h):
-        loss, both, _ = _op(h, *rest)
-        return loss, both.detach()
+    if is_plain_call(h):
+        return _run_plain(h, rest)
+    loss, both, _ = _op(h, *rest)
+    return loss, both.detach()
+
+
+def _run_plain(h: Tensor, rest: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
     if rest[-1]:
         parts: list[Tensor] = []
         return _OfPlainTensors.apply(h, rest, parts), parts[0]
     with below_autograd():
         loss, both, _ = _op(h, *rest)
     return loss, both
+
+
+def _is_usual(tensor: Any, device: torch.device) -> bool:
+    """Goes to the kernel of ``device`` together with h: the dispatcher would take a meta or a sparse one elsewhere."""
+    return type(tensor) is Tensor and tensor.device == device and tensor.layout is torch.strided
+
+
+def _run_unchecked(
+    h: Any,
+    labels: Any,
+    bank: Any,
+    bank_labels: Any,
+    scale: Any,
+    pair_weights: Any,
+    quantization: Any,
+    eta: Any,
+    include_diagonal: Any,
+    reduction: Any,
+) -> tuple[Tensor, Tensor] | None:
+    """Loss and parts of a call of the usual kind, if the compiled op accepts it; None leads to the checks.
+
+    After a kernel the interpreter is found out of the cache, and the checks below take as long as 20,000 pairs. So only
+    what the op does not check itself is checked here; what it refuses is refused again, in better words.
+    """
+    usual = (
+        type(scale) is float
+        and type(eta) is float
+        and type(include_diagonal) is bool
+        and is_plain_call(h)
+        and _is_usual(labels, h.device)
+        and labels.dtype is (torch.int64 if labels.dim() == 1 else torch.bool)
+        and (bank is None or (_is_usual(bank, h.device) and _is_usual(bank_labels, h.device)))
+    )
+    if not (usual and is_compiled(_OP, "cpu" if h.is_cpu else "cuda")):
+        return None
+    precision = "highest" if h.is_cpu else _matmul_precision()
+    need_grad = torch.is_grad_enabled() and h.requires_grad
+    options = (scale, pair_weights, quantization, eta, include_diagonal, reduction, precision, need_grad)
+    try:
+        return _run_plain(h, (labels, bank, bank_labels, None, *options))
+    except (RuntimeError, TypeError, ValueError):
+        return None
 
 
 def _matmul_precision() -> str:
@@ -191,6 +245,12 @@ def pairwise_loss_with_parts(
     check_finite: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """:func:`pairwise_loss` and its detached parts ``[2]``: similarity, and quantization before ``eta``."""
+    if similarity is None and check_finite is False:
+        done = _run_unchecked(
+            h, labels, bank, bank_labels, scale, pair_weights, quantization, eta, include_diagonal, reduction
+        )
+        if done is not None:
+            return done
     scale = checks.check_real(_OP, "scale", scale, low=-sys.float_info.max, high=math.inf, expected="finite")
     eta = checks.check_real(_OP, "eta", eta, low=0.0, high=math.inf, expected="finite and >= 0")
     checks.check_choice(_OP, "pair_weights", pair_weights, PAIR_WEIGHTS)

@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import BaseTorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from rdh_ext.ops import _library
@@ -101,3 +104,94 @@ def test_compiles(cube: Any) -> None:
     x = torch.tensor([1.0, -2.0], requires_grad=True)
     torch.compile(lambda t: cube[0](t, 1.0) + 1, fullgraph=True, backend="aot_eager")(x).sum().backward()
     torch.testing.assert_close(x.grad, torch.tensor([3.0, 12.0]))
+
+
+def seen_while(listener: str, x: Tensor) -> list[bool]:
+    """What ``is_plain_call`` says of ``x`` where something of the name ``listener`` is active."""
+    seen: list[bool] = []
+
+    def look(t: Tensor) -> Tensor:
+        seen.append(_library.is_plain_call(t))
+        return t * 2
+
+    if listener == "dispatch mode":
+
+        class Mode(TorchDispatchMode):
+            def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                return function(*args, **(kwargs or {}))
+
+        with Mode():
+            look(x)
+    elif listener == "function mode":
+        with BaseTorchFunctionMode():
+            look(x)
+    elif listener == "vmap":
+        torch.vmap(look)(x)
+    elif listener == "grad":
+        torch.func.grad(lambda t: look(t).sum())(x)
+    elif listener == "functionalize":
+        torch.func.functionalize(look)(x)
+    elif listener == "forward mode":
+        with forward_ad.dual_level():
+            look(x)
+    elif listener == "jit trace":
+        torch.jit.trace(look, x, check_trace=False)
+    elif listener == "make_fx":
+        make_fx(look)(x)
+    elif listener == "autocast":
+        with torch.autocast("cpu"):
+            look(x)
+    elif listener == "compile":
+        torch.compile(look, backend="eager", fullgraph=True)(x)
+    elif listener == "export":
+        torch.export.export(Look(look), (x,), strict=False)
+    return seen
+
+
+class Look(torch.nn.Module):
+    def __init__(self, look: Any) -> None:
+        super().__init__()
+        self.look = look
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.look(x)
+
+
+@pytest.mark.filterwarnings("ignore")  # tracers warn of the list, and some of themselves
+@pytest.mark.parametrize(
+    "listener",
+    [
+        "dispatch mode",
+        "function mode",
+        "vmap",
+        "grad",
+        "functionalize",
+        "forward mode",
+        "jit trace",
+        "make_fx",
+        "autocast",
+        "compile",
+        "export",
+    ],
+)
+def test_a_call_is_not_plain_while_something_listens(listener: str) -> None:
+    x = torch.ones(3)
+    seen = seen_while(listener, x)
+    assert seen
+    assert not any(seen)
+    assert _library.is_plain_call(x) == _library.SHORTCUT  # and nothing is left behind
+
+
+def test_a_call_with_a_plain_tensor_is_plain() -> None:
+    class Subclass(Tensor):
+        pass
+
+    x = torch.ones(3)
+    for plain in (x, x.clone().requires_grad_(), torch.nn.Parameter(x)):
+        assert _library.is_plain_call(plain) == _library.SHORTCUT
+    with torch.no_grad():
+        assert _library.is_plain_call(x) == _library.SHORTCUT
+    with torch.inference_mode():
+        assert _library.is_plain_call(x) == _library.SHORTCUT
+    for other in (x.as_subclass(Subclass), x.to("meta"), None, 1.0, [x]):
+        assert not _library.is_plain_call(other)

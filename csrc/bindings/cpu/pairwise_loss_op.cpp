@@ -8,6 +8,12 @@ namespace rdh {
 namespace {
 
 struct Backend {
+  static bool are_class_ids(const int64_t* ids, int64_t n) {
+    int64_t all = 0;
+    for (int64_t i = 0; i < n; ++i) all |= ids[i];
+    return all >= 0;
+  }
+
   static void pairwise_loss(const char* op, const PairwiseParams& params, const PairwiseInputs& inputs, Precision,
                             const PairwiseOutputs& outputs, const Tensor&) {
     const bool enough =

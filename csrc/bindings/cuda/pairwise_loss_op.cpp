@@ -23,6 +23,8 @@ cuda::Products allowed_products(Precision precision) {
 }
 
 struct Backend {
+  static bool are_class_ids(const int64_t*, int64_t) { return true; }  // to look would wait for the device
+
   static void pairwise_loss(const char* op, const PairwiseParams& params, const PairwiseInputs& inputs,
                             Precision precision, const PairwiseOutputs& outputs, const Tensor& h) {
     const DeviceGuard guard(h.get_device_index());

@@ -4,11 +4,11 @@
 // Algorithm: tiles of 256 rows by a chunk of columns are the tasks of threads. Within a task, 48 columns and 64 rows
 //            at a time: theta by a product in registers (pairwise_loss_product.inl), in its place the derivative
 //            (pairwise_loss_formula.inl), then the gradient by a second product. S of 64 rows and a column is one
-//            word: an OR of the words of the column's labels. Error-aware, class ids: sums of signs per class, made as
-//            the columns come by; else sums of the signs of all subsets of four columns, in bytes, of which a row
-//            takes one for each four.
+//            word: an OR of the words of the column's labels, four labels at a time. Error-aware, class ids: sums of
+//            signs per class, made as the columns come by; else sums of the signs of all subsets of four columns, in
+//            bytes, of which a row takes one for each four.
 // Memory:    reads v from its place (a copy of 48 columns where it is not of the type of the products), h once, into a
-//            packed copy. Workspace: that copy, the gradient in double per chunk of columns, at most (3 B + N) K floats
+//            packed copy. Workspace: that copy and the gradient per chunk of columns, at most (3 B + N) K floats
 //            together; sums of signs per class of the batch; a task about 0.1 MB at K = 64.
 // Tiling:    cuts depend on the shape and on nothing else, so results are the same bits for any number of threads.
 // Numerics:  products and pairs in float (double where h is double; 16-bit types are widened), values in float over 48
@@ -189,13 +189,16 @@ bool pairwise_loss(const PairwiseParams& params, const PairwiseInputs& inputs, c
   const int64_t real = inputs.h_element == Element::f64 ? sizeof(double) : sizeof(float);
   memory.add(problem.packed, problem.row_blocks() * panel * params.bits * real);
   memory.add(problem.poison, problem.row_blocks(), true);
-  memory.add(problem.gradient, params.need_grad ? results : 0);
+  char* gradient = nullptr;
+  const int64_t gradients = problem.chunks * params.rows * problem.gradient_stride();
+  memory.add(gradient, params.need_grad ? gradients * (problem.narrow ? real : sizeof(double)) : 0);
   memory.add(problem.agreeing, problem.counts_agreement() ? results : 0, true);
   memory.add(problem.quantization, problem.row_blocks(), true);
   memory.add(problem.class_sums, problem.error_aware() ? problem.chunks * (problem.dense_classes + 1) * bits : 0, true);
   memory.add(problem.nonzero, problem.error_aware() ? problem.chunks * bits : 0, true);
   memory.add(problem.total_signs, problem.error_aware() ? bits : 0, true);
   if (!memory.allocate() || !weigh(problem, kernels, parallel)) return false;
+  problem.gradient = gradient;
   if (!run(parallel, problem.row_blocks(), [&](int64_t index) { return kernels.pack_rows(problem, index); })) {
     return false;
   }

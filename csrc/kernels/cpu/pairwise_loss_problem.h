@@ -71,6 +71,7 @@ struct Problem {
   PairwiseParams params;
   PairwiseInputs inputs;
   int64_t tiles, chunks, chunk_columns;
+  bool narrow = false;  // a chunk's gradient is summed as it is, and goes to double when the chunks are added
   double similar_weight = 1, dissimilar_weight = 1;
 
   // class ids, made dense: -1 for a column whose class no row has
@@ -80,7 +81,7 @@ struct Problem {
 
   char* packed = nullptr;         // [row_blocks(), K, panel]: rows times scale, in the arithmetic of the call
   double* poison = nullptr;       // [row_blocks()]
-  double* gradient = nullptr;     // [chunks, B, padded_bits()]
+  void* gradient = nullptr;       // [chunks, B, gradient_stride()]: narrow ? in the arithmetic of the call : double
   int32_t* agreeing = nullptr;    // [chunks, B, padded_bits()]: sum_j S_ij sign v_jk, where S is not of class ids
   int32_t* class_sums = nullptr;  // [chunks, dense_classes + 1, sign_bits()]: sum of sign v_jk per class; the rest last
   int32_t* nonzero = nullptr;     // [chunks, sign_bits()]: columns whose bit is not 0
@@ -89,6 +90,7 @@ struct Problem {
   double* quantization = nullptr;  // [row blocks]
 
   int64_t tasks() const { return tiles * chunks; }
+  int64_t gradient_stride() const { return narrow ? round_up_to(params.bits, 16) : padded_bits(); }
   // rows of sums in double are read in whole vectors
   int64_t padded_bits() const { return round_up_to(params.bits, 8); }
   int64_t sign_bits() const { return round_up_to(params.bits, 64); }
@@ -107,6 +109,7 @@ inline void cut(Problem& problem) {
   chunks = std::min({chunks, most, affordable});
   problem.chunks = std::max<int64_t>(chunks, 1);
   problem.chunk_columns = round_up_to((p.columns + problem.chunks - 1) / problem.chunks, block);
+  problem.narrow = problem.chunk_columns <= narrow;
 }
 
 // Class ids of any value, numbered from 0 in the order in which rows bring them: a table where they are small, else an

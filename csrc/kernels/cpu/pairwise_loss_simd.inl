@@ -50,31 +50,51 @@ double poison_of(const typename S::Real* values, int64_t n) {
   return total;
 }
 
-// The signs of n values are added, -0 as -1 and 0 as 1; says where there is one of those, or none that is finite.
-struct Seen {
-  bool zero, not_finite;
+// The signs of the values of some rows are added to sums, -0 as -1 and 0 as 1; says at the end whether there was one of
+// those, or one that is not finite. What a row would have to say for itself would cost more than the row.
+template <class Real>
+struct SignSums {
+  bool zero = false, not_finite = false;
+
+  void add(const Real* __restrict values, int64_t n, int32_t* __restrict sums) {
+    for (int64_t k = 0; k < n; ++k) {
+      sums[k] += std::signbit(values[k]) ? -1 : 1;
+      zero |= values[k] == 0;
+      not_finite |= !(std::fabs(values[k]) <= std::numeric_limits<Real>::max());
+    }
+  }
+  void end() {}
 };
-inline Seen add_signs_of(const float* __restrict values, int64_t n, int32_t* __restrict sums) {
-  int32_t zero = 0, not_finite = 0;
-  for (int64_t k = 0; k < n; ++k) {
-    int32_t bits;
-    std::memcpy(&bits, values + k, sizeof bits);
-    const int32_t magnitude = bits & 0x7FFFFFFF;
-    sums[k] += (bits >> 31) | 1;
-    zero |= magnitude == 0;
-    not_finite |= magnitude >= 0x7F800000;
+
+template <>
+struct SignSums<float> {
+  typedef int32_t Bits __attribute__((vector_size(64), aligned(4), may_alias));  // the compiler cuts it where it must
+  static constexpr int64_t lanes = 16;
+  static constexpr int32_t infinite = 0x7F800000;
+  bool zero = false, not_finite = false;
+  Bits least = Bits{} + infinite, most{};
+
+  void add(const float* __restrict values, int64_t n, int32_t* __restrict sums) {
+    int64_t k = 0;
+    for (; k + lanes <= n; k += lanes) {
+      const Bits bits = *reinterpret_cast<const Bits*>(values + k), magnitude = bits & 0x7FFFFFFF;
+      *reinterpret_cast<Bits*>(sums + k) += (bits >> 31) | 1;
+      least = magnitude < least ? magnitude : least;
+      most = magnitude > most ? magnitude : most;
+    }
+    for (; k < n; ++k) {
+      sums[k] += std::signbit(values[k]) ? -1 : 1;
+      zero |= values[k] == 0;
+      not_finite |= !(std::fabs(values[k]) <= std::numeric_limits<float>::max());
+    }
   }
-  return {zero != 0, not_finite != 0};
-}
-inline Seen add_signs_of(const double* __restrict values, int64_t n, int32_t* __restrict sums) {
-  int32_t zero = 0, not_finite = 0;
-  for (int64_t k = 0; k < n; ++k) {
-    sums[k] += std::signbit(values[k]) ? -1 : 1;
-    zero |= values[k] == 0;
-    not_finite |= !(std::fabs(values[k]) <= std::numeric_limits<double>::max());
+  void end() {
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      zero |= least[lane] == 0;
+      not_finite |= most[lane] >= infinite;
+    }
   }
-  return {zero != 0, not_finite != 0};
-}
+};
 
 // Rows and columns of a 64 x 64 matrix of bits change places: bit j of word i becomes bit i of word j.
 template <int Distance = 32>
@@ -140,9 +160,13 @@ class Task {
       if (tile_ == 0 && problem_.error_aware()) sum_signs(column, n);
       for (int64_t p = 0; p < panels_; ++p) run_panel(p, packed + p * panel * bits_, column, n);
       fresh_ = false;
-      if (++blocks % narrow_blocks == 0) widen_gradient();
+      if (++blocks % narrow_blocks == 0 && !problem_.narrow) widen_gradient();
     }
-    if (!fresh_ || blocks == 0) widen_gradient();
+    if (blocks == 0 && params_.need_grad) {
+      clear_gradient();
+    } else if (!fresh_ && !problem_.narrow) {
+      widen_gradient();
+    }
     for (int64_t i = 0; i < rows_; ++i) {
       const double* lanes = values_ + i / panel * 2 * panel + i % panel;
       sums_.similar += lanes[0];
@@ -158,23 +182,37 @@ class Task {
 
   // Everything, or what counting pairs needs.
   bool allocate(bool to_count) {
-    const int64_t classes = inputs_.similarity == Similarity::class_ids ? problem_.dense_classes : inputs_.classes;
+    const int64_t classes = inputs_.classes;
+    int64_t planes = 0;
+    if (inputs_.similarity == Similarity::class_ids) planes = problem_.dense_classes;
+    if (inputs_.similarity == Similarity::multi_hot) planes = few_classes() ? 4 * round_up_to(classes, 4) : classes;
     memory_.add(words_, tile_panels * block);
     memory_.add(transposed_, asymmetric() ? tile_panels * block : 0);
-    memory_.add(planes_, inputs_.similarity == Similarity::matrix ? 0 : classes * tile_panels, true);
+    memory_.add(planes_, planes * tile_panels, true);
     if (!to_count) {
       const int64_t signs = problem_.counts_agreement() ? problem_.sign_bits() : 0;
       memory_.add(theta_, block * panel);
       memory_.add(kept_, asymmetric() ? block * panel : 0);
       memory_.add(columns_, block * padded_);
-      memory_.add(gradient_, rows_ * padded_);
+      memory_.add(gradient_, problem_.narrow ? 0 : rows_ * padded_);
       memory_.add(values_, 2 * panels_ * panel, true);
       memory_.add(subsets_, block / 4 * 16 * signs);
     }
-    return memory_.allocate();
+    if (!memory_.allocate()) return false;
+    gradient_stride_ = padded_;
+    if (problem_.narrow) {
+      gradient_stride_ = problem_.gradient_stride();
+      gradient_ = static_cast<Real*>(problem_.gradient) + (chunk_ * params_.rows + first_row_) * gradient_stride_;
+    }
+    return true;
   }
 
-  // planes_[c]: the rows of class c, as bits
+  // planes_: the rows of a class as bits, for all panels. Where multi-hot labels have few classes, the rows that have
+  // one of a subset of four classes: then each four is looked up, whatever an item has.
+  typedef uint64_t Panels __attribute__((vector_size(8 * tile_panels), may_alias));
+  bool few_classes() const { return inputs_.classes <= 128; }
+  int64_t plane_of(int64_t c) const { return (few_classes() ? c / 4 * 16 + (int64_t{1} << c % 4) : c) * tile_panels; }
+
   void read_row_labels() {
     uint64_t* planes = planes_;
     for (int64_t i = 0; i < rows_; ++i) {
@@ -185,8 +223,15 @@ class Task {
         const int64_t classes = inputs_.classes, first = (first_row_ + i) * classes, last = params_.rows * classes;
         for (int64_t c = 0; c < classes; c += 64) {
           uint64_t set = label_word(inputs_.row_labels, first + c, std::min<int64_t>(64, classes - c), last);
-          for (; set != 0; set &= set - 1) planes[(c + __builtin_ctzll(set)) * tile_panels + i / panel] |= bit;
+          for (; set != 0; set &= set - 1) planes[plane_of(c + __builtin_ctzll(set)) + i / panel] |= bit;
         }
+      }
+    }
+    if (inputs_.similarity != Similarity::multi_hot || !few_classes()) return;
+    for (int64_t c = 0; c < inputs_.classes; c += 4, planes += 16 * tile_panels) {
+      Panels* subsets = reinterpret_cast<Panels*>(planes);
+      for (int64_t subset = 3; subset < 16; ++subset) {
+        subsets[subset] |= subsets[subset & (subset - 1)] | subsets[subset & -subset];
       }
     }
   }
@@ -203,15 +248,12 @@ class Task {
         }
       }
     } else if (inputs_.similarity == Similarity::multi_hot) {
-      typedef uint64_t Panels __attribute__((vector_size(8 * tile_panels), may_alias));
+      const int64_t classes = inputs_.classes, last = params_.columns * classes;
       for (int64_t j = 0; j < n; ++j) {
         Panels any{};
-        const int64_t classes = inputs_.classes, first = (column + j) * classes, last = params_.columns * classes;
         for (int64_t c = 0; c < classes; c += 64) {
-          uint64_t set = label_word(inputs_.column_labels, first + c, std::min<int64_t>(64, classes - c), last);
-          for (; set != 0; set &= set - 1) {
-            any |= *reinterpret_cast<const Panels*>(planes + (c + __builtin_ctzll(set)) * tile_panels);
-          }
+          const int64_t labels = std::min<int64_t>(64, classes - c);
+          add_rows_of(label_word(inputs_.column_labels, (column + j) * classes + c, labels, last), labels, c, any);
         }
         for (int64_t p = 0; p < panels_; ++p) words[p * block + j] = any[p];
       }
@@ -221,6 +263,20 @@ class Task {
         for (int64_t i = 0; i < panel_rows(p); ++i) rows[i] = matrix_word(first_row_ + p * panel + i, column, n);
         transpose_bits(rows);
         std::memcpy(words + p * block, rows, static_cast<size_t>(n) * sizeof *words);
+      }
+    }
+  }
+
+  // The rows that have one of the `classes`, bits of a word of `labels` labels that begins at class `first`.
+  void add_rows_of(uint64_t classes, int64_t labels, int64_t first, Panels& any) const {
+    if (few_classes()) {
+      const uint64_t* subsets = planes_ + 4 * first * tile_panels;
+      for (int64_t c = 0; c < labels; c += 4, classes >>= 4, subsets += 16 * tile_panels) {
+        any |= *reinterpret_cast<const Panels*>(subsets + (classes & 15) * tile_panels);
+      }
+    } else {
+      for (; classes != 0; classes &= classes - 1) {
+        any |= *reinterpret_cast<const Panels*>(planes_ + plane_of(first + __builtin_ctzll(classes)));
       }
     }
   }
@@ -318,17 +374,24 @@ class Task {
     const int32_t* classes = problem_.column_class == nullptr ? nullptr : problem_.column_class + column;
     int32_t* all = problem_.class_sums + chunk_ * (problem_.dense_classes + 1) * width;
     int32_t* nonzero = problem_.nonzero + chunk_ * width;
+    const auto sums_of = [&](int64_t j) {
+      return all + (classes == nullptr || classes[j] < 0 ? problem_.dense_classes : classes[j]) * width;
+    };
+    SignSums<Real> signs;
+    if (bits == 64) {  // known to the compiler
+      for (int64_t j = 0; j < n; ++j) signs.add(v_ + j * padded_, 64, sums_of(j));
+    } else {
+      for (int64_t j = 0; j < n; ++j) signs.add(v_ + j * padded_, bits, sums_of(j));
+    }
+    signs.end();
     for (int64_t k = 0; k < bits; ++k) nonzero[k] += static_cast<int32_t>(n);
+    if (signs.not_finite) sums_.poison = std::numeric_limits<double>::quiet_NaN();
+    if (!signs.zero) return;
     for (int64_t j = 0; j < n; ++j) {
-      const Real* values = v_ + j * padded_;
-      const int64_t c = classes == nullptr || classes[j] < 0 ? problem_.dense_classes : classes[j];
-      int32_t* sums = all + c * width;
-      const Seen seen = bits == 64 ? add_signs_of(values, 64, sums) : add_signs_of(values, bits, sums);
-      if (seen.not_finite) sums_.poison = std::numeric_limits<double>::quiet_NaN();
-      if (!seen.zero) continue;
+      int32_t* sums = sums_of(j);
       for (int64_t k = 0; k < bits; ++k) {
-        if (values[k] != 0) continue;
-        sums[k] -= std::signbit(values[k]) ? -1 : 1;
+        if (v_[j * padded_ + k] != 0) continue;
+        sums[k] -= std::signbit(v_[j * padded_ + k]) ? -1 : 1;
         --nonzero[k];
       }
     }
@@ -356,8 +419,8 @@ class Task {
     set_diagonal(p, column, n, 0);
     if (asymmetric()) mix_transposed(p, n);
     if (params_.need_grad) {
-      Real* gradient = gradient_ + p * panel * padded_;
-      const Operands<S> operands{theta, 1, panel, v_, padded_, gradient, padded_, n};
+      Real* gradient = gradient_ + p * panel * gradient_stride_;
+      const Operands<S> operands{theta, 1, panel, v_, padded_, gradient, gradient_stride_, n};
       if (fresh_) {
         product<S, false>(operands, rows, padded_ / S::width);
       } else {
@@ -400,15 +463,14 @@ class Task {
   void sum_subsets(int64_t n) const {
     for (int64_t first = 0; first < bits_; first += 64) {
       int8_t* sums = subsets_ + first * (block * 4);
+      const int64_t bits = std::min<int64_t>(64, bits_ - first);
+      bool zero = true;
+      if constexpr (std::is_same_v<Real, float>) {
+        if (bits == 64) zero = narrow_signs(v_ + first, n, sums);
+      }
+      for (int64_t j = 0; zero && j < n; ++j) signs_of(v_ + j * padded_ + first, bits, sums + subset_of(j));
+      for (int64_t j = n; j < block; ++j) std::memset(sums + subset_of(j), 0, 64);
       for (int64_t j = 0; j < block; j += 4, sums += 16 * 64) {
-        for (int64_t one = 0; one < 4; ++one) {
-          int8_t* to = sums + (int64_t{1} << one) * 64;
-          if (j + one < n) {
-            signs_of(v_ + (j + one) * padded_ + first, std::min<int64_t>(64, bits_ - first), to);
-          } else {
-            std::memset(to, 0, 64);
-          }
-        }
         std::memset(sums, 0, 64);
         for (int64_t subset = 3; subset < 16; ++subset) {
           const int64_t rest = subset & (subset - 1);
@@ -418,21 +480,30 @@ class Task {
     }
   }
 
-  static void signs_of(const Real* __restrict values, int64_t n, int8_t* __restrict to) {
-    int32_t zero = 0;
-    if (n == 64) {
-      using Bits = std::conditional_t<sizeof(Real) == 4, int32_t, int64_t>;
-      for (int64_t k = 0; k < 64; ++k) {
-        Bits bits;
-        std::memcpy(&bits, values + k, sizeof bits);
-        to[k] = static_cast<int8_t>((bits >> (8 * sizeof bits - 1)) | 1);
-        zero |= values[k] == 0;
+  // where the subset of column j alone has its sums
+  static int64_t subset_of(int64_t j) { return (j / 4 * 16 + (int64_t{1} << j % 4)) * 64; }
+
+  // The signs of 64 bits of n columns, where no value is 0; else true.
+  bool narrow_signs(const float* values, int64_t n, int8_t* sums) const {
+    typedef int32_t Bits __attribute__((vector_size(64), aligned(4), may_alias));
+    typedef int8_t Signs __attribute__((vector_size(16), may_alias));
+    Bits least = Bits{} + 1;
+    for (int64_t j = 0; j < n; ++j, values += padded_) {
+      int8_t* to = sums + subset_of(j);
+      for (int64_t k = 0; k < 64; k += 16) {
+        const Bits bits = *reinterpret_cast<const Bits*>(values + k), magnitude = bits & 0x7FFFFFFF;
+        least = magnitude < least ? magnitude : least;
+        *reinterpret_cast<Signs*>(to + k) = __builtin_convertvector((bits >> 31) | 1, Signs);
       }
-      if (zero == 0) return;
-    } else {
-      std::memset(to, 0, 64);
     }
+    bool zero = false;
+    for (int64_t lane = 0; lane < 16; ++lane) zero |= least[lane] == 0;
+    return zero;
+  }
+
+  static void signs_of(const Real* __restrict values, int64_t n, int8_t* __restrict to) {
     for (int64_t k = 0; k < n; ++k) to[k] = static_cast<int8_t>((values[k] > 0) - (values[k] < 0));
+    for (int64_t k = n; k < 64; ++k) to[k] = 0;
   }
 
   static void add_bytes(const int8_t* __restrict a, const int8_t* __restrict b, int8_t* __restrict to) {
@@ -474,27 +545,34 @@ class Task {
   // What has been summed in the storage type goes to double, and the next block of columns begins anew.
   void widen_gradient() {
     if (!params_.need_grad) return;
-    const int64_t stride = problem_.padded_bits(), padded = std::min(padded_, stride);
-    const bool first = !widened_, nothing = begin_ == end_;
-    for (int64_t i = 0; i < rows_; ++i) {
-      double* __restrict to = problem_.gradient + (chunk_ * params_.rows + first_row_ + i) * stride;
-      const Real* __restrict from = gradient_ + i * padded_;
-      if (nothing) {
-        for (int64_t k = 0; k < stride; ++k) to[k] = 0;
-      } else if (first) {
-        for (int64_t k = 0; k < padded; ++k) to[k] = from[k];
-      } else {
-        for (int64_t k = 0; k < padded; ++k) to[k] += from[k];
-      }
+    const int64_t stride = problem_.gradient_stride(), padded = std::min(padded_, stride);
+    double* to = static_cast<double*>(problem_.gradient) + (chunk_ * params_.rows + first_row_) * stride;
+    for (int64_t i = 0; i < rows_; ++i, to += stride) {
+      add_row(gradient_ + i * padded_, padded, widened_, to);
     }
     widened_ = fresh_ = true;
+  }
+
+  static void add_row(const Real* __restrict from, int64_t n, bool add, double* __restrict to) {
+    if (add) {
+      for (int64_t k = 0; k < n; ++k) to[k] += from[k];
+    } else {
+      for (int64_t k = 0; k < n; ++k) to[k] = from[k];
+    }
+  }
+
+  // Of a chunk without columns.
+  void clear_gradient() {
+    const int64_t stride = problem_.gradient_stride(), element = problem_.narrow ? sizeof(Real) : sizeof(double);
+    char* to = static_cast<char*>(problem_.gradient) + (chunk_ * params_.rows + first_row_) * stride * element;
+    std::memset(to, 0, static_cast<size_t>(rows_ * stride * element));
   }
 
   const Problem& problem_;
   const PairwiseParams& params_;
   const PairwiseInputs& inputs_;
   TaskSums& sums_;
-  int64_t tile_, chunk_, first_row_, rows_, panels_, begin_, end_, bits_, padded_;
+  int64_t tile_, chunk_, first_row_, rows_, panels_, begin_, end_, bits_, padded_, gradient_stride_ = 0;
   bool fresh_ = true, widened_ = false;  // gradient_ holds nothing; the sums in double hold something
   const Real* v_ = nullptr;              // [columns of the block, padded_]
   Workspace memory_;
@@ -666,7 +744,12 @@ class Finish {
     const int64_t rows = rows_, padded = padded_, chunks = problem_.chunks;
     const int32_t *row_class = problem_.row_class + first_, *class_sums = problem_.class_sums + first_bit;
     const int32_t* agreeing = problem_.agreeing + first_ * stride + first_bit;
-    const double* gradients = problem_.gradient + first_ * stride + first_bit;
+    const int64_t gradient_stride = problem_.gradient_stride(), gradient_chunk = params_.rows * gradient_stride;
+    const auto gradient_of = [&, narrow = problem_.narrow, sums = problem_.gradient,
+                              first = first_ * gradient_stride + first_bit](int64_t at) {
+      return narrow ? D::load(static_cast<const Real*>(sums) + first + at)
+                    : D::load(static_cast<const double*>(sums) + first + at);
+    };
     const Real *x_row = x_ + first_bit, *slope_row = slope_ + first_bit;
     Real* to = gradient_ == nullptr ? nullptr : gradient_ + first_ * bits_ + first_bit;
     V sum = D::set(0);
@@ -697,8 +780,10 @@ class Finish {
         sum = D::fma(slope, distance, sum);
       }
       if (to == nullptr) continue;
-      V gradient = D::load(gradients + i * stride);
-      for (int64_t c = 1; c < chunks; ++c) gradient = D::add(gradient, D::load(gradients + c * chunk + i * stride));
+      V gradient = gradient_of(i * gradient_stride);
+      for (int64_t c = 1; c < chunks; ++c) {
+        gradient = D::add(gradient, gradient_of(c * gradient_chunk + i * gradient_stride));
+      }
       gradient = D::fma(bit, slope, D::fma(pair, gradient, poison));
       if (first_bit + D::width <= bits_) {
         D::store(to + i * bits_, gradient);
