@@ -19,6 +19,7 @@ struct Operands {
 };
 
 // Inline, by value: called, it costs a vzeroupper and reads its operands again after every store, a twentieth in all.
+// (Two terms a turn are slower, and so are more rows from memory in the place of broadcasts.)
 template <class S, int Rows, int Vectors, bool Add>
 RDH_HD void product_in_registers(const Operands<S> o) {
   using V = typename S::V;
@@ -52,9 +53,10 @@ RDH_HD void product_in_registers(const Operands<S> o) {
   }
 }
 
-// `rows` rows of `Vectors` vectors: blocks of `Most` rows, and what is left by fours, twos and ones.
+// `rows` rows of `Vectors` vectors: blocks of `Most` rows, and what is left by fours, twos and ones. Never inline: the
+// loops above need all general registers, too, for addresses.
 template <class S, int Vectors, int Most, bool Add>
-void product_of_rows(Operands<S> o, int64_t rows) {
+__attribute__((noinline)) void product_of_rows(Operands<S> o, int64_t rows) {
   const auto block = [&o, &rows](int taken) {
     o.a += taken * o.a_row;
     o.c += taken * o.c_row;

@@ -50,10 +50,28 @@ double poison_of(const typename S::Real* values, int64_t n) {
   return total;
 }
 
+// Bits of floats, as many as a register of the level has: of vectors that it has not, the compiler makes poor code.
+struct FloatBits {
+  static constexpr int64_t lanes = F32::width;
+  typedef int32_t V __attribute__((vector_size(4 * lanes), aligned(4), may_alias));
+  typedef int8_t Bytes __attribute__((vector_size(lanes), may_alias));
+  static constexpr int32_t infinite = 0x7F800000;
+
+  static V load(const float* p) { return *reinterpret_cast<const V*>(p); }
+  static V magnitude(V bits) { return bits & 0x7FFFFFFF; }
+  static V sign(V bits) { return (bits >> 31) | 1; }  // 0 is 1, -0 is -1
+  static bool any(V where) {
+    int32_t found = 0;
+    for (int64_t lane = 0; lane < lanes; ++lane) found |= where[lane];
+    return found != 0;
+  }
+};
+
 // The signs of the values of some rows are added to sums, -0 as -1 and 0 as 1; says at the end whether there was one of
 // those, or one that is not finite. What a row would have to say for itself would cost more than the row.
-template <class Real>
+template <class S, bool = std::is_same_v<typename S::Real, float>>
 struct SignSums {
+  using Real = typename S::Real;
   bool zero = false, not_finite = false;
 
   void add(const Real* __restrict values, int64_t n, int32_t* __restrict sums) {
@@ -66,19 +84,18 @@ struct SignSums {
   void end() {}
 };
 
-template <>
-struct SignSums<float> {
-  typedef int32_t Bits __attribute__((vector_size(64), aligned(4), may_alias));  // the compiler cuts it where it must
-  static constexpr int64_t lanes = 16;
-  static constexpr int32_t infinite = 0x7F800000;
+template <class S>
+struct SignSums<S, true> {
+  using Bits = FloatBits;
+  using V = Bits::V;
   bool zero = false, not_finite = false;
-  Bits least = Bits{} + infinite, most{};
+  V least = V{} + Bits::infinite, most{};
 
   void add(const float* __restrict values, int64_t n, int32_t* __restrict sums) {
     int64_t k = 0;
-    for (; k + lanes <= n; k += lanes) {
-      const Bits bits = *reinterpret_cast<const Bits*>(values + k), magnitude = bits & 0x7FFFFFFF;
-      *reinterpret_cast<Bits*>(sums + k) += (bits >> 31) | 1;
+    for (; k + Bits::lanes <= n; k += Bits::lanes) {
+      const V bits = Bits::load(values + k), magnitude = Bits::magnitude(bits);
+      *reinterpret_cast<V*>(sums + k) += Bits::sign(bits);
       least = magnitude < least ? magnitude : least;
       most = magnitude > most ? magnitude : most;
     }
@@ -89,10 +106,8 @@ struct SignSums<float> {
     }
   }
   void end() {
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-      zero |= least[lane] == 0;
-      not_finite |= most[lane] >= infinite;
-    }
+    zero |= Bits::any(least == 0);
+    not_finite |= Bits::any(most >= Bits::infinite);
   }
 };
 
@@ -377,7 +392,7 @@ class Task {
     const auto sums_of = [&](int64_t j) {
       return all + (classes == nullptr || classes[j] < 0 ? problem_.dense_classes : classes[j]) * width;
     };
-    SignSums<Real> signs;
+    SignSums<S> signs;
     if (bits == 64) {  // known to the compiler
       for (int64_t j = 0; j < n; ++j) signs.add(v_ + j * padded_, 64, sums_of(j));
     } else {
@@ -485,20 +500,17 @@ class Task {
 
   // The signs of 64 bits of n columns, where no value is 0; else true.
   bool narrow_signs(const float* values, int64_t n, int8_t* sums) const {
-    typedef int32_t Bits __attribute__((vector_size(64), aligned(4), may_alias));
-    typedef int8_t Signs __attribute__((vector_size(16), may_alias));
-    Bits least = Bits{} + 1;
+    using Bits = FloatBits;
+    Bits::V least = Bits::V{} + 1;
     for (int64_t j = 0; j < n; ++j, values += padded_) {
       int8_t* to = sums + subset_of(j);
-      for (int64_t k = 0; k < 64; k += 16) {
-        const Bits bits = *reinterpret_cast<const Bits*>(values + k), magnitude = bits & 0x7FFFFFFF;
+      for (int64_t k = 0; k < 64; k += Bits::lanes) {
+        const Bits::V bits = Bits::load(values + k), magnitude = Bits::magnitude(bits);
         least = magnitude < least ? magnitude : least;
-        *reinterpret_cast<Signs*>(to + k) = __builtin_convertvector((bits >> 31) | 1, Signs);
+        *reinterpret_cast<Bits::Bytes*>(to + k) = __builtin_convertvector(Bits::sign(bits), Bits::Bytes);
       }
     }
-    bool zero = false;
-    for (int64_t lane = 0; lane < 16; ++lane) zero |= least[lane] == 0;
-    return zero;
+    return Bits::any(least == 0);
   }
 
   static void signs_of(const Real* __restrict values, int64_t n, int8_t* __restrict to) {
