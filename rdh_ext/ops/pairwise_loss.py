@@ -129,8 +129,9 @@ def _run_unchecked(
 ) -> tuple[Tensor, Tensor] | None:
     """Loss and parts of a call of the usual kind, if the compiled op accepts it; None leads to the checks.
 
-    After a kernel the interpreter is found out of the cache, and the checks below take as long as 20,000 pairs. So only
-    what the op does not check itself is checked here; what it refuses is refused again, in better words.
+    After a kernel the interpreter is found out of the cache, and all the checks would take as long as the kernel of a
+    small batch. So only what the op does not check itself is checked here; what it refuses is refused again, in better
+    words.
     """
     usual = (
         type(scale) is float
