@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export MAX_JOBS ?= 2
 CSRC := $(shell find csrc -type f)
-FORMATTED := $(filter %.h %.cpp %.cu %.cuh %.inl,$(CSRC) $(shell find tests/simt benchmarks -type f))
+FORMATTED := $(filter %.h %.cpp %.cu %.cuh %.inl,$(CSRC) $(shell find tests/native tests/simt benchmarks -type f))
 
 .PHONY: help demo test test-reference test-simt test-abi test-install lint format bench clean
 .SECONDARY:
