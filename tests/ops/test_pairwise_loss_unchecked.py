@@ -114,3 +114,23 @@ def test_the_op_refuses_by_itself(compiled: str, change: dict[str, Any], match: 
     torch.ops.rdh_ext.pairwise_loss(**arguments)
     with pytest.raises(RuntimeError, match=match):
         torch.ops.rdh_ext.pairwise_loss(**{**arguments, **change})
+
+
+def test_gradients_that_need_no_factor_are_nobody_elses(compiled: str) -> None:
+    """loss.backward() hands over the gradient that was saved; a second time it is there, or an error, never wrong."""
+    h = torch.randn(6, 8, requires_grad=True)
+    loss = rdh_ext.pairwise_loss(h, torch.tensor([0, 1, 0, 2, 1, 1]), eta=1.0)
+    (expected,) = torch.autograd.grad(loss, h, torch.tensor(2.0), retain_graph=True)
+    loss.backward(retain_graph=True)
+    assert torch.equal(2 * h.grad, expected)
+    h.grad.zero_()
+    (again,) = torch.autograd.grad(loss, h, retain_graph=True)
+    assert torch.equal(2 * again, expected)
+    both = (
+        torch.autograd.grad(loss + loss.detach(), h, retain_graph=True)[0]
+        + torch.autograd.grad(2 * loss, h, retain_graph=True)[0]
+    )
+    assert torch.equal(both, again + expected)
+    again.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(loss, h)
