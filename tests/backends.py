@@ -35,6 +35,8 @@ def backends_of(stem: str) -> tuple[str, ...]:
 
 def missing(backend: str) -> str | None:
     """Why ``backend`` cannot run here, or None."""
+    if backend not in BACKENDS:  # or a test of a misspelt one would be skipped for ever
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     if backend == "reference":
         return None
     if backend == "cuda":

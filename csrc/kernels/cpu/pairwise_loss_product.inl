@@ -18,8 +18,8 @@ struct Operands {
   int64_t steps;
 };
 
-// Inline, by value: called, it costs a vzeroupper and reads its operands again after every store, a twentieth in all.
-// (Two terms a turn are slower, and so are more rows from memory in the place of broadcasts.)
+// Inline, by value: called, it would end in a vzeroupper and read its operands again after every store. Two terms a
+// turn are slower, and multiply-adds that take their factor from memory are no faster.
 template <class S, int Rows, int Vectors, bool Add>
 RDH_HD void product_in_registers(const Operands<S> o) {
   using V = typename S::V;

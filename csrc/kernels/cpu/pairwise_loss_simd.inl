@@ -69,9 +69,8 @@ struct FloatBits {
 
 // The signs of the values of some rows are added to sums, -0 as -1 and 0 as 1; says at the end whether there was one of
 // those, or one that is not finite. What a row would have to say for itself would cost more than the row.
-template <class S, bool = std::is_same_v<typename S::Real, float>>
+template <class Real>
 struct SignSums {
-  using Real = typename S::Real;
   bool zero = false, not_finite = false;
 
   void add(const Real* __restrict values, int64_t n, int32_t* __restrict sums) {
@@ -81,33 +80,26 @@ struct SignSums {
       not_finite |= !(std::fabs(values[k]) <= std::numeric_limits<Real>::max());
     }
   }
-  void end() {}
 };
 
-template <class S>
-struct SignSums<S, true> {
+// The same in whole vectors, and what is left one by one.
+struct FloatSignSums {
   using Bits = FloatBits;
-  using V = Bits::V;
-  bool zero = false, not_finite = false;
-  V least = V{} + Bits::infinite, most{};
+  SignSums<float> rest;
+  Bits::V least = Bits::V{} + Bits::infinite, most{};
 
   void add(const float* __restrict values, int64_t n, int32_t* __restrict sums) {
     int64_t k = 0;
     for (; k + Bits::lanes <= n; k += Bits::lanes) {
-      const V bits = Bits::load(values + k), magnitude = Bits::magnitude(bits);
-      *reinterpret_cast<V*>(sums + k) += Bits::sign(bits);
+      const Bits::V bits = Bits::load(values + k), magnitude = Bits::magnitude(bits);
+      *reinterpret_cast<Bits::V*>(sums + k) += Bits::sign(bits);
       least = magnitude < least ? magnitude : least;
       most = magnitude > most ? magnitude : most;
     }
-    for (; k < n; ++k) {
-      sums[k] += std::signbit(values[k]) ? -1 : 1;
-      zero |= values[k] == 0;
-      not_finite |= !(std::fabs(values[k]) <= std::numeric_limits<float>::max());
-    }
+    rest.add(values + k, n - k, sums + k);
   }
-  void end() {
-    zero |= Bits::any(least == 0);
-    not_finite |= Bits::any(most >= Bits::infinite);
+  SignSums<float> end() const {
+    return {rest.zero || Bits::any(least == 0), rest.not_finite || Bits::any(most >= Bits::infinite)};
   }
 };
 
@@ -392,13 +384,21 @@ class Task {
     const auto sums_of = [&](int64_t j) {
       return all + (classes == nullptr || classes[j] < 0 ? problem_.dense_classes : classes[j]) * width;
     };
-    SignSums<S> signs;
-    if (bits == 64) {  // known to the compiler
-      for (int64_t j = 0; j < n; ++j) signs.add(v_ + j * padded_, 64, sums_of(j));
+    SignSums<Real> signs;
+    const auto add_to = [&](auto& to) {
+      if (bits == 64) {  // known to the compiler
+        for (int64_t j = 0; j < n; ++j) to.add(v_ + j * padded_, 64, sums_of(j));
+      } else {
+        for (int64_t j = 0; j < n; ++j) to.add(v_ + j * padded_, bits, sums_of(j));
+      }
+    };
+    if constexpr (std::is_same_v<Real, float>) {
+      FloatSignSums floats;
+      add_to(floats);
+      signs = floats.end();
     } else {
-      for (int64_t j = 0; j < n; ++j) signs.add(v_ + j * padded_, bits, sums_of(j));
+      add_to(signs);
     }
-    signs.end();
     for (int64_t k = 0; k < bits; ++k) nonzero[k] += static_cast<int32_t>(n);
     if (signs.not_finite) sums_.poison = std::numeric_limits<double>::quiet_NaN();
     if (!signs.zero) return;
