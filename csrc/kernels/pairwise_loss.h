@@ -17,9 +17,9 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 
 #include "common/element.h"
+#include "common/parallel.h"
 
 namespace rdh {
 
@@ -75,9 +75,6 @@ struct PairwiseOutputs {
 };
 
 namespace cpu {
-
-// Runs body(0) ... body(n - 1), on as many threads as the caller likes.
-using Parallel = std::function<void(int64_t n, const std::function<void(int64_t)>& body)>;
 
 // Returns false where memory for the workspace is missing. N is below 2^31.
 bool pairwise_loss(const PairwiseParams& params, const PairwiseInputs& inputs, const PairwiseOutputs& outputs,

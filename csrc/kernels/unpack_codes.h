@@ -1,0 +1,22 @@
+// Packed bits to signs: +1 where a bit is set, else -1.
+#pragma once
+
+#include <cstdint>
+
+#include "common/parallel.h"
+
+namespace rdh {
+
+namespace cpu {
+
+// codes [rows, (bits + 7) / 8] to signs [rows, bits].
+void unpack_codes(const uint8_t* codes, int64_t rows, int64_t bits, float* signs, const Parallel& parallel);
+
+}  // namespace cpu
+
+namespace cuda {
+
+int launch_unpack_codes(const uint8_t* codes, int64_t rows, int64_t bits, float* signs, void* stream);
+
+}  // namespace cuda
+}  // namespace rdh
