@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 SIZES = (0, 1, 63, 65, 1000)
+PLANE_SIZES = (0, 1, 63, 64, 65, 511, 512, 513, 4095, 4096, 4097, 9000)
+"""On both sides of a word, of a run of a register's lane, and of a chunk of bit planes."""
 BITS = (1, 7, 8, 9, 64, 65, 4096)
 
 
@@ -32,6 +34,21 @@ def random_ids(rows: int, classes: int, seed: int = 0) -> Tensor:
 
 def random_multi_hot(rows: int, classes: int, seed: int = 0, share: float = 0.2) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).random((rows, classes)) < share)
+
+
+def planes_of(codes: Tensor, bits: int) -> Tensor:
+    """Bit planes as the package makes them; ``tests/ops/test_bit_planes.py`` holds them to the format."""
+    return torch.ops.rdh_ext.bit_planes(codes, bits)
+
+
+def prepared_labels(g_labels: Tensor) -> Iterator[Tensor]:
+    """Every form in which a prepared gallery may keep these labels: small class ids, or int64; multi-hot rows."""
+    if g_labels.dim() == 1:
+        for dtype in (torch.uint8, torch.int16, torch.int32):
+            yield g_labels.to(dtype)
+    else:
+        rows = np.packbits(g_labels.cpu().numpy(), axis=1, bitorder="little")
+        yield planes_of(torch.from_numpy(rows).to(g_labels.device), g_labels.shape[1])
 
 
 @contextlib.contextmanager

@@ -10,12 +10,14 @@ from ..reference import hamming_distance as reference
 from ._library import define
 
 
-def _fake(q: Tensor, g: Tensor) -> Tensor:
+def _fake(q: Tensor, g: Tensor, planes: Tensor | None = None) -> Tensor:
     return q.new_empty((q.shape[0], g.shape[0]), dtype=torch.int16)
 
 
 _hamming_distance = define(
-    "hamming_distance(Tensor q, Tensor g) -> Tensor", reference=reference.hamming_distance, fake=_fake
+    "hamming_distance(Tensor q, Tensor g, Tensor? planes=None) -> Tensor",
+    reference=reference.hamming_distance,
+    fake=_fake,
 )
 
 

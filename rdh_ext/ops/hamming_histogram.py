@@ -13,12 +13,12 @@ from ..reference import hamming_histogram as reference
 from ._library import define
 
 
-def _fake(q: Tensor, g: Tensor, q_labels: Tensor, g_labels: Tensor, bits: int) -> Tensor:
+def _fake(q: Tensor, g: Tensor, q_labels: Tensor, g_labels: Tensor, bits: int, planes: Tensor | None = None) -> Tensor:
     return q.new_empty((q.shape[0], bits + 1, 2), dtype=torch.int64)
 
 
 _hamming_histogram = define(
-    "hamming_histogram(Tensor q, Tensor g, Tensor q_labels, Tensor g_labels, int bits) -> Tensor",
+    "hamming_histogram(Tensor q, Tensor g, Tensor q_labels, Tensor g_labels, int bits, Tensor? planes=None) -> Tensor",
     reference=reference.hamming_histogram,
     fake=_fake,
 )

@@ -12,13 +12,15 @@ from ..reference import hamming_topk as reference
 from ._library import define
 
 
-def _fake(q: Tensor, g: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _fake(q: Tensor, g: Tensor, k: int, planes: Tensor | None = None) -> tuple[Tensor, Tensor]:
     shape = (q.shape[0], min(k, g.shape[0]))
     return q.new_empty(shape, dtype=torch.int16), q.new_empty(shape, dtype=torch.int64)
 
 
 _hamming_topk = define(
-    "hamming_topk(Tensor q, Tensor g, int k) -> (Tensor, Tensor)", reference=reference.hamming_topk, fake=_fake
+    "hamming_topk(Tensor q, Tensor g, int k, Tensor? planes=None) -> (Tensor, Tensor)",
+    reference=reference.hamming_topk,
+    fake=_fake,
 )
 
 

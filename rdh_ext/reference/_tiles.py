@@ -16,6 +16,8 @@ TILE = 1 << 19
 QUERY_ROWS = 256
 SIGNS = 1 << 22
 """Signs of gallery codes, or labels beside them, that are unpacked at a time (16 MiB)."""
+CHUNK = 4096
+"""Items of a chunk of bit planes: 8 words of a register, 8 registers, 64 bits of a word."""
 
 
 def signs(codes: Tensor, bits: int) -> Tensor:
@@ -27,9 +29,21 @@ def signs(codes: Tensor, bits: int) -> Tensor:
     return out.mul_(2).sub_(1)
 
 
+def plane_rows(planes: Tensor, items: slice) -> Tensor:
+    """The bits of ``items``, bool ``[len(items), bits]``."""
+    item = torch.arange(items.start, items.stop, device=planes.device)
+    words = planes[8 * (item // CHUNK) + item // 64 % 8, :, item // 512 % 8]
+    return (words >> (item % 64).unsqueeze(1)) & 1 != 0
+
+
 def label_columns(labels: Tensor) -> int:
-    """Columns of normalised labels: C of multi-hot rows, 1 of class ids."""
-    return labels.shape[1] if labels.dim() == 2 else 1
+    """Columns of labels: C of multi-hot rows or their planes, 1 of class ids."""
+    return labels.shape[1] if labels.dim() > 1 else 1
+
+
+def label_rows(labels: Tensor, items: slice) -> Tensor:
+    """The labels of ``items`` as ids or bool rows, from any form that the ops take."""
+    return plane_rows(labels, items) if labels.dim() == 3 else labels[items]
 
 
 def row_blocks(queries: int, rows: int = QUERY_ROWS) -> Iterator[slice]:
@@ -38,14 +52,17 @@ def row_blocks(queries: int, rows: int = QUERY_ROWS) -> Iterator[slice]:
         yield slice(start, min(start + rows, queries))
 
 
-def distance_tiles(q: Tensor, g: Tensor, bits: int, classes: int = 0) -> Iterator[tuple[slice, Tensor]]:
+def distance_tiles(
+    q: Tensor, g: Tensor, bits: int, classes: int = 0, *, rows: int | None = None
+) -> Iterator[tuple[slice, Tensor]]:
     """For the few queries in ``q``, over the gallery in order: ``(columns, distances float32 [Q, tile])``.
 
-    ``classes``: columns of the multi-hot labels that the caller unpacks for the same gallery items.
+    ``classes``: columns of the multi-hot labels that the caller unpacks for the same gallery items. ``rows``: tiles are
+    as wide as for so many queries; None means for those in ``q``.
     """
     negative_halves = signs(q, bits).mul_(-0.5)
     half = torch.full((1,), bits / 2, dtype=torch.float32, device=q.device)
-    step = max(1, min(TILE // max(1, q.shape[0]), SIGNS // max(bits, classes)))
+    step = max(1, min(TILE // max(1, rows or q.shape[0]), SIGNS // max(bits, classes)))
     for start in range(0, g.shape[0], step):
         columns = slice(start, min(start + step, g.shape[0]))
         tile = torch.empty((q.shape[0], columns.stop - start), dtype=torch.float32, device=q.device)

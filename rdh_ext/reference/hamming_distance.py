@@ -8,7 +8,7 @@ from torch import Tensor
 from ._tiles import distance_tiles, row_blocks
 
 
-def hamming_distance(q: Tensor, g: Tensor) -> Tensor:
+def hamming_distance(q: Tensor, g: Tensor, planes: Tensor | None = None) -> Tensor:
     """Number of differing bits of every pair. Pad places are equal (0) on both sides, so whole bytes are compared."""
     out = torch.empty((q.shape[0], g.shape[0]), dtype=torch.int16, device=q.device)
     for rows in row_blocks(q.shape[0]):

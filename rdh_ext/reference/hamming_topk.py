@@ -8,7 +8,7 @@ from torch import Tensor
 from ._tiles import QUERY_ROWS, TILE, distance_tiles, row_blocks
 
 
-def hamming_topk(q: Tensor, g: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def hamming_topk(q: Tensor, g: Tensor, k: int, planes: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The ``min(k, G)`` smallest keys ``distance * G + index``; no two are equal, so nothing is left to chance."""
     gallery = g.shape[0]
     k = min(k, gallery)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hamming_cases import BITS, SIZES, awkward_views, poisoned_memory, random_codes
+from hamming_cases import BITS, PLANE_SIZES, SIZES, awkward_views, planes_of, poisoned_memory, random_codes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import hamming as oracle
@@ -27,6 +27,18 @@ def test_equals_numpy(backend: str, queries: int, gallery: int, bits: int) -> No
     assert d.dtype == torch.int16
     assert d.is_contiguous()
     assert same_as_oracle(d, q, g)
+
+
+@pytest.mark.parametrize("bits", [*BITS, 16, 24, 32, 48, 63, 128, 200, 256, 1001])
+def test_the_planes_of_a_prepared_gallery_change_nothing(backend: str, bits: int) -> None:
+    """The op itself: the public function makes no planes."""
+    for gallery in PLANE_SIZES:
+        q, g = random_codes(5, bits, 1), random_codes(min(gallery, 2_000_000 // bits), bits, 2)
+        expected = hamming_distance(q.to(backend), g.to(backend))
+        assert same_as_oracle(expected, q, g)
+        with poisoned_memory():
+            d = torch.ops.rdh_ext.hamming_distance(q.to(backend), g.to(backend), planes_of(g.to(backend), bits))
+        assert torch.equal(d, expected)
 
 
 def test_several_tiles_both_ways(backend: str) -> None:
@@ -108,6 +120,7 @@ def test_opcheck(backend: str) -> None:
     for queries, gallery in ((3, 7), (0, 7), (3, 0)):
         arguments = random_codes(queries, 19, 1).to(backend), random_codes(gallery, 19, 2).to(backend)
         torch.library.opcheck(torch.ops.rdh_ext.hamming_distance.default, arguments)
+        torch.library.opcheck(torch.ops.rdh_ext.hamming_distance.default, (*arguments, planes_of(arguments[1], 19)))
 
 
 def test_compiles_without_graph_break() -> None:

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 from hamming_cases import (
+    PLANE_SIZES,
     SIZES,
     LargestTensor,
     awkward_views,
+    planes_of,
     poisoned_memory,
+    prepared_labels,
     random_codes,
     random_ids,
     random_multi_hot,
@@ -33,10 +36,28 @@ def check(q: Tensor, g: Tensor, q_labels: Tensor, g_labels: Tensor, bits: int, d
     arguments = [part.to(device) for part in (q, g, q_labels, g_labels)]
     with poisoned_memory():
         histogram = hamming_histogram(*arguments, bits=bits)
+    same_as_oracle(histogram, q, g, q_labels, g_labels, bits)
+
+
+def same_as_oracle(histogram: Tensor, q: Tensor, g: Tensor, q_labels: Tensor, g_labels: Tensor, bits: int) -> None:
     assert histogram.dtype == torch.int64
     assert histogram.is_contiguous()
     expected = oracle.histogram(*(part.numpy() for part in (q, g, q_labels, g_labels)), bits)
     assert np.array_equal(histogram.cpu().numpy(), expected)
+
+
+def check_prepared(q: Tensor, g: Tensor, q_labels: Tensor, g_labels: Tensor, bits: int, device: str) -> None:
+    """The op itself, with what a prepared gallery keeps: planes of the codes, and labels in every other form."""
+    op = torch.ops.rdh_ext.hamming_histogram
+    on_device = [part.to(device) for part in (q, g, q_labels, g_labels)]
+    with poisoned_memory():
+        first = op(*on_device, bits)
+    same_as_oracle(first, q, g, q_labels, g_labels, bits)
+    planes = planes_of(on_device[1], bits)
+    for labels in (on_device[3], *prepared_labels(on_device[3])):
+        for form in (planes, None):
+            with poisoned_memory():
+                assert torch.equal(op(*on_device[:3], labels, bits, form), first)
 
 
 @pytest.mark.parametrize("classes", [None, 1, 9, 80])
@@ -46,6 +67,64 @@ def test_equals_numpy(backend: str, gallery: int, bits: int, classes: int | None
     for queries in (0, 1, 7):
         q, g = random_codes(queries, bits, 1), random_codes(gallery, bits, 2)
         check(q, g, labels_for(queries, classes, 3), labels_for(gallery, classes, 4), bits, backend)
+
+
+@pytest.mark.parametrize("classes", [None, 9])
+@pytest.mark.parametrize("gallery", PLANE_SIZES)
+def test_sizes_of_prepared_galleries(backend: str, gallery: int, classes: int | None) -> None:
+    for queries in (0, 1, 6):
+        q, g = random_codes(queries, 16, 1), random_codes(gallery, 16, 2)
+        check_prepared(q, g, labels_for(queries, classes, 3), labels_for(gallery, classes, 4), 16, backend)
+
+
+@pytest.mark.parametrize("classes", [None, 9])
+@pytest.mark.parametrize(
+    "bits", [1, 2, 3, 7, 8, 9, 15, 16, 24, 31, 32, 33, 48, 63, 64, 65, 96, 127, 128, 129, 255, 1001]
+)
+def test_numbers_of_bits(backend: str, bits: int, classes: int | None) -> None:
+    q, g = random_codes(5, bits, 1), random_codes(1100, bits, 2)
+    g[3] = q[0]
+    g[5] = ~q[0] if bits % 8 == 0 else g[5]
+    check_prepared(q, g, labels_for(5, classes, 3), labels_for(1100, classes, 4), bits, backend)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 8, 63, 64, 65, 80, 128, 300, 5000])
+def test_numbers_of_classes(backend: str, classes: int) -> None:
+    """With rows that have no label, all of them, or the last one alone."""
+    q, g = random_codes(6, 16, 1), random_codes(700, 16, 2)
+    q_labels, g_labels = random_multi_hot(6, classes, 3, share=2 / classes), random_multi_hot(700, classes, 4)
+    q_labels[0], q_labels[1], g_labels[::3], g_labels[1::3] = False, True, False, True
+    q_labels[2, :-1], g_labels[5, :-1] = False, False
+    q_labels[2, -1], g_labels[5, -1] = True, True
+    check_prepared(q, g, q_labels, g_labels, 16, backend)
+
+
+@pytest.mark.parametrize("classes", [None, 9])
+def test_all_at_one_distance(backend: str, classes: int | None) -> None:
+    """Counts beyond what 16 bits hold."""
+    gallery = 70_000
+    g = random_codes(1, 24, 2).expand(gallery, -1)
+    q = torch.cat((g[:2], ~g[:1], random_codes(2, 24, 1)))
+    check_prepared(q, g, labels_for(5, classes, 3), labels_for(gallery, classes, 4), 24, backend)
+
+
+@pytest.mark.parametrize("classes", [None, 9])
+def test_a_gallery_sorted_by_class(backend: str, classes: int | None) -> None:
+    q, g = random_codes(9, 32, 1), random_codes(5000, 32, 2, distinct=300)
+    g_labels = labels_for(5000, classes, 4)
+    g_labels = g_labels.sort().values if classes is None else g_labels[g_labels.to(torch.uint8).argmax(1).argsort()]
+    check_prepared(q, g, labels_for(9, classes, 3), g_labels, 32, backend)
+
+
+def test_ids_of_any_size(backend: str) -> None:
+    """-1 is no id of uint8, and 256 is not 0."""
+    q, g, g_labels = random_codes(7, 12, 1), random_codes(600, 12, 2), random_ids(600, 256, 4)
+    q_labels = torch.tensor([-1, 255, 256, 65536, 2**32, 2**63 - 1, -256])
+    check_prepared(q, g, q_labels, g_labels, 12, backend)
+    wide = torch.where(g_labels < 128, g_labels * 255, g_labels + 2**40)
+    q_labels = torch.tensor([-1, 255, 65535, 2**40 + 200, 0, 510, 2**63 - 1])
+    parts = [part.to(backend) for part in (q, g, q_labels, wide)]
+    same_as_oracle(torch.ops.rdh_ext.hamming_histogram(*parts, 12), q, g, q_labels, wide, 12)
 
 
 @pytest.mark.parametrize("classes", [None, 9])
@@ -149,3 +228,6 @@ def test_opcheck(backend: str) -> None:
         labels = labels_for(queries, classes, 3), labels_for(gallery, classes, 4)
         arguments = [part.to(backend) for part in (*parts, *labels)]
         torch.library.opcheck(torch.ops.rdh_ext.hamming_histogram.default, (*arguments, 19))
+        planes = planes_of(arguments[1], 19)
+        for prepared in prepared_labels(arguments[3]):
+            torch.library.opcheck(torch.ops.rdh_ext.hamming_histogram.default, (*arguments[:3], prepared, 19, planes))

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hamming_cases import SIZES, LargestTensor, awkward_views, poisoned_memory, random_codes
+from hamming_cases import (
+    PLANE_SIZES,
+    SIZES,
+    LargestTensor,
+    awkward_views,
+    planes_of,
+    poisoned_memory,
+    random_codes,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import hamming as oracle
@@ -15,15 +23,19 @@ from rdh_ext.reference import _tiles
 from rdh_ext.reference.hamming_topk import hamming_topk as reference
 
 
-def check(q: torch.Tensor, g: torch.Tensor, k: int, device: str) -> None:
+def check(q: torch.Tensor, g: torch.Tensor, k: int, device: str, bits: int | None = None) -> None:
+    """With ``bits``, the planes of a prepared gallery are there too, which only the op itself takes."""
     with poisoned_memory():
-        d, i = hamming_topk(q.to(device), g.to(device), k)
-    assert (d.dtype, i.dtype) == (torch.int16, torch.int64)
-    assert d.is_contiguous()
-    assert i.is_contiguous()
+        results = [hamming_topk(q.to(device), g.to(device), k)]
+        if bits is not None:
+            results.append(torch.ops.rdh_ext.hamming_topk(q.to(device), g.to(device), k, planes_of(g.to(device), bits)))
     expected_d, expected_i = oracle.topk(q.numpy(), g.numpy(), k)
-    assert np.array_equal(d.cpu().numpy(), expected_d)
-    assert np.array_equal(i.cpu().numpy(), expected_i)
+    for d, i in results:
+        assert (d.dtype, i.dtype) == (torch.int16, torch.int64)
+        assert d.is_contiguous()
+        assert i.is_contiguous()
+        assert np.array_equal(d.cpu().numpy(), expected_d)
+        assert np.array_equal(i.cpu().numpy(), expected_i)
 
 
 @pytest.mark.parametrize("k", [1, 10, 999, 1000, 5000])
@@ -31,6 +43,30 @@ def check(q: torch.Tensor, g: torch.Tensor, k: int, device: str) -> None:
 def test_equals_stable_sort(backend: str, gallery: int, k: int) -> None:
     for queries in (0, 1, 65):
         check(random_codes(queries, 12, 1), random_codes(gallery, 12, 2), k, backend)
+
+
+@pytest.mark.parametrize("gallery", PLANE_SIZES)
+def test_sizes_of_prepared_galleries(backend: str, gallery: int) -> None:
+    q, g = random_codes(5, 16, 1), random_codes(gallery, 16, 2)
+    for k in sorted({1, 2, 64, 100, gallery // 2, gallery - 1, gallery, gallery + 1} - {-1, 0}):
+        check(q, g, k, backend, 16)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 7, 8, 9, 24, 31, 32, 33, 48, 63, 64, 65, 96, 128, 200, 256, 1001, 4095, 4096])
+def test_numbers_of_bits(backend: str, bits: int) -> None:
+    q, g = random_codes(5, bits, 1), random_codes(700, bits, 2, distinct=200)
+    g[3] = q[0]
+    g[5] = ~q[0] if bits % 8 == 0 else g[5]
+    for k in (1, 3, 64, 300, 699, 700):
+        check(q, g, k, backend, bits)
+
+
+@pytest.mark.parametrize("distinct", [1, 2])
+def test_a_cut_through_thousands_at_one_distance(backend: str, distinct: int) -> None:
+    """The first of them in gallery order."""
+    q, g = random_codes(3, 32, 1), random_codes(9000, 32, 2, distinct=distinct)
+    for k in (1, 63, 64, 65, 511, 4095, 4096, 4097, 5000, 8999, 9000):
+        check(q, g, k, backend, 32)
 
 
 @pytest.mark.parametrize("k", [1, 70, 5000])
@@ -109,3 +145,4 @@ def test_opcheck(backend: str) -> None:
     for queries, gallery, k in ((3, 7, 2), (3, 7, 9), (0, 7, 2), (3, 0, 2)):
         codes = random_codes(queries, 19, 1).to(backend), random_codes(gallery, 19, 2).to(backend)
         torch.library.opcheck(torch.ops.rdh_ext.hamming_topk.default, (*codes, k))
+        torch.library.opcheck(torch.ops.rdh_ext.hamming_topk.default, (*codes, k, planes_of(codes[1], 19)))

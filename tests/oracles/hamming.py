@@ -16,6 +16,17 @@ def unpack(codes: NDArray, bits: int) -> NDArray:
     return 2.0 * np.unpackbits(codes, axis=1, count=bits, bitorder="little") - 1.0
 
 
+def bit_planes(codes: NDArray, bits: int) -> NDArray:
+    """Bit k of item i at the word and the place that csrc/kernels/hamming.h gives."""
+    chunks = -(-len(codes) // 4096)
+    words = np.zeros(8 * chunks * bits * 8, dtype=np.uint64)
+    k = np.arange(bits)
+    for i, row in enumerate(np.unpackbits(codes, axis=1, count=bits, bitorder="little")):
+        word = ((8 * (i // 4096) + i // 64 % 8) * bits + k) * 8 + i // 512 % 8
+        words[word] |= row.astype(np.uint64) << np.uint64(i % 64)
+    return words.view(np.int64).reshape(8 * chunks, bits, 8)
+
+
 def distances(q: NDArray, g: NDArray) -> NDArray:
     """Differing bits of every pair, int64."""
     out = np.zeros((q.shape[0], g.shape[0]), dtype=np.int64)
@@ -48,3 +59,10 @@ def histogram(q: NDArray, g: NDArray, q_labels: NDArray, g_labels: NDArray, bits
         out[:, distance, 0] = (d == distance).sum(1)
         out[:, distance, 1] = ((d == distance) & relevant).sum(1)
     return out
+
+
+def stable_ranks(q: NDArray, g: NDArray, q_labels: NDArray, g_labels: NDArray) -> list[NDArray]:
+    """Per query, the ranks from 1 of its relevant items in a stable sort of the distances."""
+    order = np.argsort(distances(q, g), axis=1, kind="stable")
+    sorted_relevance = np.take_along_axis(relevance(q_labels, g_labels), order, axis=1)
+    return [np.flatnonzero(row) + 1 for row in sorted_relevance]

@@ -1,0 +1,69 @@
+"""Pure torch: where relevant items stand in gallery order, by counting: one stable sort per tile, none of a gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .._labels import similarity_tile
+from ._tiles import QUERY_ROWS, distance_tiles, label_columns, label_rows, row_blocks
+
+
+def _ranked_tiles(
+    q: Tensor, g: Tensor, q_labels: Tensor, g_labels: Tensor, histogram: Tensor
+) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+    """``(queries, relevant, rank, rank among the relevant)`` over all pairs, ranks from 1, int64 ``[B, tile]``.
+
+    The rank is the number of items at a smaller distance, plus those of the same distance in the tiles before, plus the
+    place within the own tile. Tiles are as wide for one query as for many, so that no sum depends on the queries beside
+    it.
+    """
+    for rows in row_blocks(q.shape[0]):
+        seen = histogram[rows].cumsum(1) - histogram[rows]  # [B, K + 1, 2]: what comes before the next at a distance
+        tiles = distance_tiles(q[rows], g, histogram.shape[1] - 1, label_columns(g_labels), rows=QUERY_ROWS)
+        for columns, distances in tiles:
+            distance, order = distances.to(torch.int16).sort(dim=1, stable=True)
+            distance = distance.to(torch.int64)
+            relevant = similarity_tile(q_labels[rows], label_rows(g_labels, columns)).gather(1, order)
+            here = torch.ones_like(relevant, dtype=torch.int64), relevant.to(torch.int64)
+            ranks = []
+            for kind, counted in enumerate(here):
+                tile = torch.zeros_like(seen[..., kind]).scatter_add_(1, distance, counted)
+                offset = seen[..., kind] - (tile.cumsum(1) - tile)
+                ranks.append(offset.gather(1, distance) + counted.cumsum(1))
+                seen[..., kind] += tile
+            yield rows, relevant, ranks[0], ranks[1]
+
+
+def stable_ranks(
+    q: Tensor, g: Tensor, q_labels: Tensor, g_labels: Tensor, histogram: Tensor, planes: Tensor | None = None
+) -> Tensor:
+    """The n-th relevant item of a query goes to place n of the query's part of the result."""
+    relevant_items = histogram[..., 1].sum(1)
+    first = relevant_items.cumsum(0) - relevant_items
+    ranks = torch.empty(int(relevant_items.sum()), dtype=torch.int64, device=q.device)
+    for rows, relevant, rank, relevant_rank in _ranked_tiles(q, g, q_labels, g_labels, histogram):
+        place = first[rows].unsqueeze(1) + relevant_rank - 1
+        ranks[place[relevant]] = rank[relevant]
+    return ranks
+
+
+def stable_precision_sum(
+    q: Tensor,
+    g: Tensor,
+    q_labels: Tensor,
+    g_labels: Tensor,
+    histogram: Tensor,
+    limit: int,
+    planes: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Sums of ``(rank among the relevant) / rank``, tile by tile."""
+    total = torch.zeros(q.shape[0], dtype=torch.float64, device=q.device)
+    found = torch.zeros(q.shape[0], dtype=torch.int64, device=q.device)
+    for rows, relevant, rank, relevant_rank in _ranked_tiles(q, g, q_labels, g_labels, histogram):
+        counted = relevant & (rank <= limit)
+        total[rows] += torch.where(counted, relevant_rank.to(torch.float64).div_(rank), 0.0).sum(1)
+        found[rows] += counted.sum(1)
+    return total, found
