@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 CSRC = HERE.parent / "csrc"
 CACHE = HERE.parent / "build" / "peaks"
 FLAGS = ("-std=c++20", "-O3", "-ffp-contract=off", "-shared", "-fPIC", f"-I{CSRC}")
-LEVELS = {"avx2": 1, "avx512": 2}
+LEVELS = {"avx2": 1, "avx512": 2, "avx512vpopcntdq": 2}
 
 
 class Unavailable(Exception):

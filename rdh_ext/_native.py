@@ -1,6 +1,6 @@
 """Loads what was compiled, and knows why anything is missing. Nothing else in the package asks whether it is native.
 
-``RDH_EXT_DISABLE_NATIVE=1`` runs everything on the pure-torch references; ``RDH_EXT_CPU_LEVEL=scalar|avx2`` lowers the
+``RDH_EXT_DISABLE_NATIVE=1`` runs everything on the pure-torch references; ``RDH_EXT_CPU_LEVEL=scalar|avx2|avx512`` lowers the
 instruction set of the CPU kernels. A library that is there and cannot be used is one warning and one sentence in
 ``build_info()``, never an error: the references then do the work.
 """
@@ -23,7 +23,7 @@ import torch
 _HERE = Path(__file__).resolve().parent
 _NOT_BUILT = "not built; install with `pip install .` (a C++ compiler is needed)"
 _OFF = "switched off by RDH_EXT_DISABLE_NATIVE"
-_LEVELS = ("scalar", "avx2", "avx512")
+_LEVELS = ("scalar", "avx2", "avx512", "avx512vpopcntdq")
 
 
 def _warn(message: str) -> None:
@@ -113,8 +113,8 @@ def cpu_levels() -> tuple[str, ...]:
 
 
 def active_cpu_level() -> str:
-    """The level in use: "scalar", "avx2" or "avx512"; "reference" where no native library is loaded, "unknown" where
-    one is but the module that could tell is not.
+    """The level in use: "scalar", "avx2", "avx512" or "avx512vpopcntdq"; "reference" where no native library is
+    loaded, "unknown" where one is but the module that could tell is not.
     """
     if not CPU_LOADED:
         return "reference"

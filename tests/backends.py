@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent / "simt"))
 
 import simt_ops
 
-BACKENDS = ("reference", "scalar", "avx2", "avx512", "simt", "cuda")
+LEVELS = ("scalar", "avx2", "avx512", "avx512vpopcntdq")
+BACKENDS = ("reference", *LEVELS, "simt", "cuda")
 KERNELS = Path(__file__).parents[1] / "csrc" / "kernels"
 
 
@@ -27,7 +28,7 @@ def backends_of(stem: str) -> tuple[str, ...]:
     """Those that have something of their own for an op: without a kernel they would run the reference once more."""
     without = set()
     if not (KERNELS / "cpu" / f"{stem}_kernel.cpp").exists():
-        without |= {"scalar", "avx2", "avx512"}
+        without |= set(LEVELS)
     if not (KERNELS / "cuda" / f"{stem}_kernel.cu").exists():
         without |= {"simt"}
     return tuple(name for name in BACKENDS if name not in without)

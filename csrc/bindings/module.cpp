@@ -14,7 +14,7 @@ namespace py = pybind11;
 
 namespace {
 
-const std::vector<std::string> level_names = {"scalar", "avx2", "avx512"};
+const std::vector<std::string> level_names = {"scalar", "avx2", "avx512", "avx512vpopcntdq"};
 
 // The level belongs to the op library; this module reaches it through the C functions that the library exports.
 struct OpLibrary {
@@ -53,7 +53,8 @@ void force_cpu_level(const std::string& name) {
       if (level_names[i] == name) level = static_cast<int>(i);
     }
     if (level < 0)
-      throw py::value_error("force_cpu_level: level must be '', 'scalar', 'avx2' or 'avx512', got '" + name + "'");
+      throw py::value_error("force_cpu_level: level must be '' or one of scalar, avx2, avx512, avx512vpopcntdq, got '" +
+                            name + "'");
   }
   if (!library.force) throw std::runtime_error("rdh_ext: the CPU op library is not loaded, there is nothing to force");
   if (!library.force(level)) throw py::value_error("force_cpu_level: this CPU cannot run '" + name + "'");

@@ -16,6 +16,7 @@ CpuLevel detect() {
                     __builtin_cpu_supports("popcnt");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (avx512 && __builtin_cpu_supports("avx512vpopcntdq")) return CpuLevel::avx512vpopcntdq;
   if (avx512) return CpuLevel::avx512;
   if (avx2) return CpuLevel::avx2;  // every CPU with AVX2 has F16C
 #endif
@@ -29,6 +30,7 @@ CpuLevel default_level() {
   CpuLevel level = supported;
   if (std::strcmp(wish, "scalar") == 0) level = CpuLevel::scalar;
   if (std::strcmp(wish, "avx2") == 0) level = CpuLevel::avx2;
+  if (std::strcmp(wish, "avx512") == 0) level = CpuLevel::avx512;
   return level < supported ? level : supported;
 }
 

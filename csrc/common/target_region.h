@@ -18,11 +18,19 @@
   RDH_PRAGMA(clang attribute push(                                                                 \
       __attribute__((target("avx2,fma,f16c,bmi,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl"))), \
       apply_to = function))
+#define RDH_TARGET_AVX512VPOPCNTDQ_BEGIN                                                                           \
+  RDH_PRAGMA(clang attribute push(                                                                                 \
+      __attribute__((target("avx2,fma,f16c,bmi,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq"))), \
+      apply_to = function))
 #define RDH_TARGET_END RDH_PRAGMA(clang attribute pop)
 #else
 #define RDH_TARGET_AVX2_BEGIN RDH_PRAGMA(GCC push_options) RDH_PRAGMA(GCC target("avx2,fma,f16c,bmi,bmi2,popcnt"))
 #define RDH_TARGET_AVX512_BEGIN \
   RDH_PRAGMA(GCC push_options)  \
   RDH_PRAGMA(GCC target("avx2,fma,f16c,bmi,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))
+#define RDH_TARGET_AVX512VPOPCNTDQ_BEGIN \
+  RDH_PRAGMA(GCC push_options)           \
+  RDH_PRAGMA(GCC target(                 \
+      "avx2,fma,f16c,bmi,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,prefer-vector-width=512"))
 #define RDH_TARGET_END RDH_PRAGMA(GCC pop_options)
 #endif

@@ -3,6 +3,7 @@
 #include "bindings/pairwise_loss.h"
 
 #include "bindings/checks.h"
+#include "bindings/cpu/parallel.h"
 
 namespace rdh {
 namespace {
@@ -16,12 +17,7 @@ struct Backend {
 
   static void pairwise_loss(const char* op, const PairwiseParams& params, const PairwiseInputs& inputs, Precision,
                             const PairwiseOutputs& outputs, const Tensor&) {
-    const bool enough =
-        cpu::pairwise_loss(params, inputs, outputs, [](int64_t n, const std::function<void(int64_t)>& body) {
-          torch::stable::parallel_for(0, n, 1, [&body](int64_t begin, int64_t end) {
-            for (int64_t i = begin; i < end; ++i) body(i);
-          });
-        });
+    const bool enough = cpu::pairwise_loss(params, inputs, outputs, torch_parallel);
     RDH_CHECK(enough, op, ": out of memory: no room for the workspace of ", params.rows, " by ", params.columns,
               " pairs of ", params.bits, " bits");
   }

@@ -127,6 +127,7 @@ RDH_TARGET_END
 Kernels select(Element element) {
 #if RDH_X86
   switch (active_cpu_level()) {
+    case CpuLevel::avx512vpopcntdq:
     case CpuLevel::avx512:
       return avx512::kernels(element);
     case CpuLevel::avx2:

@@ -83,6 +83,7 @@ Kernels select(Element element) {
   const bool wide = element == Element::f64;
 #if RDH_X86
   switch (active_cpu_level()) {
+    case CpuLevel::avx512vpopcntdq:
     case CpuLevel::avx512:
       return avx512::kernels(wide);
     case CpuLevel::avx2:

@@ -1,0 +1,33 @@
+// The op of packing under the schema of rdh_ext/ops/pack_codes.py, over a Backend.
+#pragma once
+
+#include "kernels/pack_codes.h"
+
+#include "bindings/checks.h"
+
+namespace rdh {
+
+template <class Backend>
+struct PackCodesOps {
+  static constexpr const char* op = "pack_codes";
+
+  static Tensor pack_codes(const Tensor& h_) {
+    const Element element = element_of(h_, op);
+    RDH_CHECK(h_.dim() == 2, op, ": h must be [N, K]");
+    const Tensor h = as_contiguous(h_, op);
+    const int64_t rows = h.size(0), bits = h.size(1), shape[] = {rows, (bits + 7) / 8};
+    Tensor codes = fresh(h, shape, 2, ScalarType::Byte);
+    if (h.numel() > 0) {
+      Backend::pack_codes(op, element, h.const_data_ptr(), rows, bits, static_cast<uint8_t*>(codes.mutable_data_ptr()),
+                          h);
+    }
+    return codes;
+  }
+
+  template <class Library>
+  static void add_to(Library& library) {
+    library.impl("pack_codes", TORCH_BOX(&pack_codes));
+  }
+};
+
+}  // namespace rdh

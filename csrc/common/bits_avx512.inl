@@ -1,0 +1,80 @@
+// 512 bits at a time, for algorithms on bit planes. Included inside a target region and a namespace of that level,
+// after all library headers; RDH_VPOPCNTDQ says whether the level counts bits in one instruction. The same interface as
+// bits_avx2.inl and bits_portable.inl: algorithms are written once over it.
+
+struct Bits {
+  using V = __m512i;
+  static constexpr int words = 8;
+
+  static V zero() { return _mm512_setzero_si512(); }
+  static V ones() { return _mm512_set1_epi64(-1); }
+  static V set(uint64_t word) { return _mm512_set1_epi64(static_cast<long long>(word)); }
+  static V load(const uint64_t* p) { return _mm512_loadu_si512(p); }
+  static void store(uint64_t* p, V v) { _mm512_storeu_si512(p, v); }
+
+  static V both(V a, V b) { return _mm512_and_si512(a, b); }
+  static V without(V a, V b) { return _mm512_andnot_si512(b, a); }  // a & ~b
+  static V either(V a, V b) { return _mm512_or_si512(a, b); }
+  static V differ(V a, V b) { return _mm512_xor_si512(a, b); }
+  static V sum(V a, V b, V c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
+  static V carry(V a, V b, V c) { return _mm512_ternarylogic_epi64(a, b, c, 0xE8); }
+  static bool any(V v) { return _mm512_test_epi64_mask(v, v) != 0; }
+
+  // out[m]: where the bits of (c, b, a) are those of m
+  static void minterms(V a, V b, V c, V* out) {
+    out[0] = _mm512_ternarylogic_epi64(c, b, a, 0x01);
+    out[1] = _mm512_ternarylogic_epi64(c, b, a, 0x02);
+    out[2] = _mm512_ternarylogic_epi64(c, b, a, 0x04);
+    out[3] = _mm512_ternarylogic_epi64(c, b, a, 0x08);
+    out[4] = _mm512_ternarylogic_epi64(c, b, a, 0x10);
+    out[5] = _mm512_ternarylogic_epi64(c, b, a, 0x20);
+    out[6] = _mm512_ternarylogic_epi64(c, b, a, 0x40);
+    out[7] = _mm512_ternarylogic_epi64(c, b, a, 0x80);
+  }
+
+  // Numbers of 64 bits.
+  static V add(V a, V b) { return _mm512_add_epi64(a, b); }
+  template <int N>
+  static V left(V v) {
+    return _mm512_slli_epi64(v, N);
+  }
+  template <int N>
+  static V right(V v) {
+    return _mm512_srli_epi64(v, N);
+  }
+#if RDH_VPOPCNTDQ
+  static constexpr bool counts = true;  // a count is one instruction: not worth saving
+  static V count(V v) { return _mm512_popcnt_epi64(v); }
+#else
+  static constexpr bool counts = false;
+  static V count(V v) {  // of each word
+    const V nibble = _mm512_set1_epi8(15);
+    const V table = _mm512_set4_epi32(0x04030302, 0x03020201, 0x03020201, 0x02010100);
+    const V low = _mm512_shuffle_epi8(table, _mm512_and_si512(v, nibble));
+    const V high = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble));
+    return _mm512_sad_epu8(_mm512_add_epi8(low, high), _mm512_setzero_si512());
+  }
+#endif
+  static uint64_t total(V v) { return static_cast<uint64_t>(_mm512_reduce_add_epi64(v)); }
+
+  // 64 bytes, one bit of each.
+  static uint64_t equal(const uint8_t* p, uint8_t value) {
+    return _mm512_cmpeq_epi8_mask(_mm512_loadu_si512(p), _mm512_set1_epi8(static_cast<char>(value)));
+  }
+  static uint64_t at_most(const uint8_t* p, uint8_t value) {
+    return _mm512_cmple_epu8_mask(_mm512_loadu_si512(p), _mm512_set1_epi8(static_cast<char>(value)));
+  }
+  static uint64_t nonzero(const uint8_t* p) {
+    const V v = _mm512_loadu_si512(p);
+    return _mm512_test_epi8_mask(v, v);
+  }
+
+  // Bit i of the words planes[0], planes[words], ... as number i: 64 bytes of at most 8 planes.
+  static void numbers(const uint64_t* planes, int count, uint8_t* out) {
+    V v = _mm512_setzero_si512();
+    for (int k = 0; k < count; ++k) {
+      v = _mm512_mask_add_epi8(v, planes[k * words], v, _mm512_set1_epi8(static_cast<char>(1 << k)));
+    }
+    _mm512_storeu_si512(out, v);
+  }
+};

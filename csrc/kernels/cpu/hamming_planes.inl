@@ -1,0 +1,171 @@
+// Bit planes and distances over any Bits; the format: kernels/hamming.h. Included for every level.
+
+using V = Bits::V;
+
+constexpr int parts = 8 / Bits::words;  // of a chunk, each eight registers
+
+// From the bits of 64 rows, bit k of row i, to those of 64 planes, bit i of plane k, in every lane by itself.
+template <int Distance>
+void swap_between(V* row, uint64_t half) {
+  const V mask = Bits::set(half);
+  for (int i = 0; i < 64; i += 2 * Distance) {
+    for (int j = i; j < i + Distance; ++j) {
+      const V t = Bits::both(Bits::differ(Bits::right<Distance>(row[j]), row[j + Distance]), mask);
+      row[j + Distance] = Bits::differ(row[j + Distance], t);
+      row[j] = Bits::differ(row[j], Bits::left<Distance>(t));
+    }
+  }
+}
+
+inline void transpose(V* row) {
+  swap_between<32>(row, 0x00000000FFFFFFFF);
+  swap_between<16>(row, 0x0000FFFF0000FFFF);
+  swap_between<8>(row, 0x00FF00FF00FF00FF);
+  swap_between<4>(row, 0x0F0F0F0F0F0F0F0F);
+  swap_between<2>(row, 0x3333333333333333);
+  swap_between<1>(row, 0x5555555555555555);
+}
+
+// Eight bytes of a code from byte `first` on; bytes that it has not are 0.
+inline uint64_t word_of(const uint8_t* code, int64_t bytes, int64_t first) {
+  uint64_t word = 0;
+  if (first + 8 <= bytes) {
+    std::memcpy(&word, code + first, 8);
+  } else {
+    for (int64_t byte = first; byte < bytes; ++byte) word |= static_cast<uint64_t>(code[byte]) << (8 * (byte - first));
+  }
+  return word;
+}
+
+// The planes of one chunk, of `rows` codes (at most 4,096); the places of those that it has not are 0.
+inline void make_planes(const uint8_t* codes, int64_t rows, int64_t bytes, int64_t bits, uint64_t* planes) {
+  alignas(64) uint64_t words[64 * Bits::words];
+  alignas(64) V row[64];
+  for (int64_t step = 0; step < 8; ++step) {
+    for (int64_t part = 0; part < parts; ++part) {
+      for (int64_t first = 0; first < bits; first += 64) {
+        for (int64_t lane = 0; lane < Bits::words; ++lane) {
+          const int64_t start = (part * Bits::words + lane) * 512 + step * 64;
+          const int64_t here = std::clamp<int64_t>(rows - start, 0, 64);
+          const uint8_t* code = codes + start * bytes;
+          for (int64_t i = 0; i < here; ++i) {
+            words[i * Bits::words + lane] = word_of(code + i * bytes, bytes, first / 8);
+          }
+          for (int64_t i = here; i < 64; ++i) words[i * Bits::words + lane] = 0;
+        }
+        for (int i = 0; i < 64; ++i) row[i] = Bits::load(words + i * Bits::words);
+        transpose(row);
+        const int64_t count = std::min<int64_t>(64, bits - first);
+        uint64_t* to = planes + (step * bits + first) * 8 + part * Bits::words;
+        for (int64_t k = 0; k < count; ++k) Bits::store(to + k * 8, row[k]);
+      }
+    }
+  }
+}
+
+// The planes of a task's slab: those that the gallery came with, or `own`.
+inline int64_t words_of_own_planes(const HammingInputs& in, const HammingTask& task) {
+  return in.planes == nullptr ? task.chunks * in.bits * 64 : 0;
+}
+
+inline const uint64_t* planes_of(const HammingInputs& in, const HammingTask& task, uint64_t* own) {
+  if (in.planes != nullptr) return in.planes + task.first_item / chunk_items * in.bits * 64;
+  for (int64_t chunk = 0; chunk < task.chunks; ++chunk) {
+    const int64_t first = chunk * chunk_items;
+    make_planes(in.g + (task.first_item + first) * in.bytes, std::min(chunk_items, task.items - first), in.bytes,
+                in.bits, own + chunk * in.bits * 64);
+  }
+  return own;
+}
+
+// What a query does to a plane: all bits flipped, or none.
+inline void make_flips(const uint8_t* code, int64_t bits, uint64_t* flips) {
+  for (int64_t k = 0; k < bits; ++k) flips[k] = ~(static_cast<uint64_t>(code[k / 8] >> (k % 8) & 1) - 1);
+}
+
+// Adds 2^Level planes to the numbers whose bits are c[0], c[1], ...: c[0 .. Level - 1] take them up, and the carry
+// comes back. First: these c are still nothing, and not read. Full adders are two instructions on AVX-512.
+template <int Level, bool First>
+[[gnu::always_inline]] inline V absorb(const uint64_t* plane, const uint64_t* flip, V* c) {
+  if constexpr (Level == 0) {
+    return Bits::differ(Bits::load(plane), Bits::set(*flip));
+  } else {
+    constexpr int half = 1 << (Level - 1);
+    const V a = absorb<Level - 1, First>(plane, flip, c);
+    const V b = absorb<Level - 1, false>(plane + 8 * half, flip + half, c);
+    const V old = c[Level - 1];
+    if constexpr (First) {
+      c[Level - 1] = Bits::differ(a, b);
+      return Bits::both(a, b);
+    } else {
+      c[Level - 1] = Bits::sum(old, a, b);
+      return Bits::carry(old, a, b);
+    }
+  }
+}
+
+template <int Level, bool First>
+[[gnu::always_inline]] inline void absorb_and_ripple(const uint64_t* plane, const uint64_t* flip, V* c, int digits) {
+  V carry = absorb<Level, First>(plane, flip, c);
+  if constexpr (First) {
+    c[Level] = carry;
+  } else {
+    for (int i = Level; i < digits; ++i) {
+      const V old = c[i];
+      c[i] = Bits::differ(old, carry);
+      carry = Bits::both(old, carry);
+    }
+  }
+}
+
+template <int Level>
+[[gnu::always_inline]] inline bool absorb_one(const uint64_t*& plane, const uint64_t*& flip, int64_t& left, bool first,
+                                              V* c, int digits) {
+  if (left < (1 << Level)) return first;
+  if (first) {
+    absorb_and_ripple<Level, true>(plane, flip, c, digits);
+  } else {
+    absorb_and_ripple<Level, false>(plane, flip, c, digits);
+  }
+  plane += 8 << Level;
+  flip += 1 << Level;
+  left -= 1 << Level;
+  return false;
+}
+
+constexpr int most_digits = 13;  // of distances up to 4,096
+
+inline int digits_of(int64_t bits) { return 64 - __builtin_clzll(static_cast<uint64_t>(bits)); }
+
+// The digits of the distances of one register of items; at least three of them, and those above are 0.
+inline void add_planes(const uint64_t* plane, const uint64_t* flip, int64_t bits, V* c) {
+  const int digits = digits_of(bits);
+  for (int i = 0; i < std::max(digits, 3); ++i) c[i] = Bits::zero();
+  int64_t left = bits;
+  bool first = true;
+  while (left >= 64) first = absorb_one<6>(plane, flip, left, first, c, digits);
+  first = absorb_one<5>(plane, flip, left, first, c, digits);
+  first = absorb_one<4>(plane, flip, left, first, c, digits);
+  first = absorb_one<3>(plane, flip, left, first, c, digits);
+  first = absorb_one<2>(plane, flip, left, first, c, digits);
+  first = absorb_one<1>(plane, flip, left, first, c, digits);
+  absorb_one<0>(plane, flip, left, first, c, digits);
+}
+
+// The distances of a chunk in the order of the items: their low bytes, and their high ones where `bits` is above 255.
+inline void distances(const uint64_t* planes, const uint64_t* flips, int64_t bits, uint8_t* low, uint8_t* high) {
+  V c[most_digits];
+  alignas(64) uint64_t digit[most_digits * Bits::words];
+  const int digits = digits_of(bits);
+  for (int64_t step = 0; step < 8; ++step) {
+    for (int64_t part = 0; part < parts; ++part) {
+      add_planes(planes + step * bits * 8 + part * Bits::words, flips, bits, c);
+      for (int i = 0; i < digits; ++i) Bits::store(digit + i * Bits::words, c[i]);
+      for (int64_t lane = 0; lane < Bits::words; ++lane) {
+        const int64_t start = (part * Bits::words + lane) * 512 + step * 64;
+        Bits::numbers(digit + lane, std::min(digits, 8), low + start);
+        if (digits > 8) Bits::numbers(digit + 8 * Bits::words + lane, digits - 8, high + start);
+      }
+    }
+  }
+}

@@ -1,0 +1,83 @@
+// Relevance of the items of a slab to a query, as bits in the order of the planes, over any Bits. Included for every
+// level, after hamming_planes.inl.
+
+// Bit planes of the labels of one chunk, from rows of bytes. False where memory is missing.
+inline bool make_label_planes(const uint8_t* rows, int64_t items, int64_t classes, uint64_t* planes) {
+  const int64_t width = (classes + 63) / 64;
+  Workspace memory;
+  uint64_t* words = nullptr;
+  memory.add(words, items * width);
+  if (!memory.allocate()) return false;
+  for (int64_t i = 0; i < items; ++i) {
+    const uint8_t* row = rows + i * classes;
+    for (int64_t word = 0; word < width; ++word) {
+      const int64_t left = classes - 64 * word;
+      if (left >= 64) {
+        words[i * width + word] = Bits::nonzero(row + 64 * word);
+      } else {
+        alignas(64) uint8_t tail[64] = {};
+        std::memcpy(tail, row + 64 * word, static_cast<size_t>(left));
+        words[i * width + word] = Bits::nonzero(tail);
+      }
+    }
+  }
+  make_planes(reinterpret_cast<const uint8_t*>(words), items, 8 * width, classes, planes);
+  return true;
+}
+
+// Eight words for a step and a lane of a chunk, one chunk behind the other.
+class Relevance {
+ public:
+  // `order` has the queries of the task; `planes` those of all labels, where they are multi-hot.
+  Relevance(const HammingInputs& in, const HammingLabels& labels, const HammingTask& task, const int64_t* order,
+            const uint64_t* planes, uint8_t* tags, uint64_t* masks)
+      : labels_(labels),
+        task_(task),
+        planes_(planes == nullptr ? nullptr : planes + task.first_item / chunk_items * labels.classes * 64),
+        tags_(tags),
+        masks_(masks),
+        numbers_(labels.kind == LabelKind::class_ids ? labels.q_ids : nullptr, order, planes ? 0 : task.queries) {
+    if (planes_ != nullptr) return;
+    numbers_.of_items(labels, task.first_item, task.items, tags);
+    std::memset(tags + task.items, no_tag, static_cast<size_t>(task.chunks * chunk_items - task.items));
+    (void)in;
+  }
+
+  // The masks of a query, until the next call.
+  const uint64_t* of(int64_t query) {
+    if (planes_ == nullptr) {
+      const uint8_t tag = numbers_.of_query(labels_.q_ids[query]);
+      if (known_ && tag == tag_) return masks_;
+      known_ = true;
+      tag_ = tag;
+      for (int64_t word = 0; word < task_.chunks * 64; ++word) {
+        const int64_t lane = word % 8, step = word / 8 % 8;
+        masks_[word] = Bits::equal(tags_ + word / 64 * chunk_items + lane * 512 + step * 64, tag);
+      }
+      return masks_;
+    }
+    std::memset(masks_, 0, static_cast<size_t>(task_.chunks * 64 * 8));
+    const uint8_t* row = labels_.q_rows + query * labels_.classes;
+    for (int64_t c = 0; c < labels_.classes; ++c) {
+      if (row[c] == 0) continue;
+      for (int64_t step = 0; step < task_.chunks * 8; ++step) {
+        const uint64_t* plane = planes_ + (step * labels_.classes + c) * 8;
+        for (int64_t lane = 0; lane < 8; lane += Bits::words) {
+          uint64_t* mask = masks_ + step * 8 + lane;
+          Bits::store(mask, Bits::either(Bits::load(mask), Bits::load(plane + lane)));
+        }
+      }
+    }
+    return masks_;
+  }
+
+ private:
+  const HammingLabels& labels_;
+  const HammingTask& task_;
+  const uint64_t* planes_;
+  uint8_t* tags_;
+  uint64_t* masks_;
+  Tags numbers_;
+  bool known_ = false;
+  uint8_t tag_ = 0;
+};

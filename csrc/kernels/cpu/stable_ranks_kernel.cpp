@@ -1,0 +1,155 @@
+// Computes:  ranks of relevant items with ties in gallery order, or the sum of precisions at them:
+// kernels/stable_ranks.h. Algorithm: the histogram says how many items come before the first one at a distance; from
+// there ranks are counted, in
+//            gallery order, by a number per distance. Distances as bytes, by full adders over bit planes
+//            (kernels/hamming.h); a relevant item adds to what was counted before its run of 64 items those of the run
+//            that stand before it, found by one comparison.
+// Memory:    a task makes the planes of its slab, K / 8 bytes an item, unless it is given them; 16 (K + 1) bytes per
+// query.
+//            Few queries: the gallery in parts, and the histogram of each, 16 (K + 1) bytes per query and part.
+// Tiling:    blocks of 128 queries by parts of the gallery; 4,096 items at a time.
+// Numerics:  ranks are integers. Precisions are quotients of doubles, which hold them exactly up to 2^53, summed in an
+// order
+//            that the gallery alone decides: eight sums over a chunk of 4,096 items, chunk by chunk, then a sixteenth
+//            of the gallery after the other.
+// Limits:    K up to 4096.
+
+#include "kernels/stable_ranks.h"
+
+#include "common/cpu_level.h"
+#include "common/intrinsics.h"
+#include "common/target_region.h"
+#include "kernels/cpu/hamming_problem.h"
+#include "kernels/hamming_histogram.h"
+
+namespace rdh::cpu {
+namespace {
+
+struct RanksProblem {
+  HammingInputs inputs;
+  HammingLabels labels;
+  HammingCut cut;
+  HammingParts parts;
+  const int64_t* order;            // of the queries
+  const uint64_t* label_planes;    // of multi-hot labels
+  const int64_t* histogram;        // of the whole gallery
+  const int64_t* part_histograms;  // [parts, queries, bits + 1, 2], where there are several
+  double limit;
+  double* totals;             // [groups, queries], where precisions are wanted
+  int64_t* within;            // [groups, queries]
+  int64_t* ranks;             // where they are wanted
+  const int64_t* first_rank;  // of a query, [queries + 1]
+
+  int64_t row() const { return 2 * (inputs.bits + 1); }
+
+  // What ranks before the first item of the part at each distance.
+  void start(int64_t part, int64_t query, int64_t* all, int64_t* relevant) const {
+    const int64_t* counts = histogram + query * row();
+    int64_t closer = 0, closer_relevant = 0;
+    for (int64_t d = 0; d <= inputs.bits; ++d) {
+      all[d] = closer;
+      relevant[d] = closer_relevant;
+      closer += counts[2 * d];
+      closer_relevant += counts[2 * d + 1];
+    }
+    for (int64_t earlier = 0; earlier < part; ++earlier) {
+      const int64_t* of_part = part_histograms + (earlier * inputs.queries + query) * row();
+      for (int64_t d = 0; d <= inputs.bits; ++d) {
+        all[d] += of_part[2 * d];
+        relevant[d] += of_part[2 * d + 1];
+      }
+    }
+  }
+
+  // A histogram of something else would count beyond the query's places.
+  void put_ranks(int64_t query, const double* rank, const double* relevant_rank, int64_t n) const {
+    const int64_t first = first_rank[query], places = first_rank[query + 1] - first;
+    for (int64_t i = 0; i < n; ++i) {
+      const auto place = static_cast<int64_t>(relevant_rank[i]) - 1;
+      if (place >= 0 && place < places) ranks[first + place] = static_cast<int64_t>(rank[i]);
+    }
+  }
+};
+
+#define RDH_LEVEL_BODY "kernels/cpu/stable_ranks_simd.inl"
+#include "common/every_bits_level.inl"
+#undef RDH_LEVEL_BODY
+
+// The call on some of the slabs alone.
+void narrow_to(const HammingCut& cut, int64_t first_slab, int64_t slabs, HammingInputs& in, HammingLabels& labels) {
+  const int64_t first = first_slab * cut.slab_items(), chunk = first / chunk_items;
+  in.g += first * in.bytes;
+  if (in.planes != nullptr) in.planes += chunk * in.bits * 64;
+  in.gallery = std::min(in.gallery - first, slabs * cut.slab_items());
+  if (labels.g_ids != nullptr) labels.g_ids = static_cast<const uint8_t*>(labels.g_ids) + first * labels.g_id_bytes;
+  if (labels.g_rows != nullptr) labels.g_rows += first * labels.classes;
+  if (labels.g_planes != nullptr) labels.g_planes += chunk * labels.classes * 64;
+}
+
+bool run(RanksProblem& problem, const Parallel& parallel) {
+  const HammingInputs& in = problem.inputs;
+  const int64_t size = in.queries * problem.row();
+  const std::vector<int64_t> order = order_by_label(in, problem.labels);
+  problem.order = order.data();
+  LabelPlanes label_planes;
+  if (!label_planes.make(in, problem.labels, RDH_AT_LEVEL(make_label_planes), parallel)) return false;
+  problem.label_planes = label_planes.get();
+  Workspace memory;
+  int64_t* part_histograms = nullptr;
+  memory.add(part_histograms, (problem.parts.count - 1) * size);
+  if (!memory.allocate()) return false;
+  problem.part_histograms = part_histograms;
+  for (int64_t part = 0; part + 1 < problem.parts.count; ++part) {
+    HammingInputs inputs = in;
+    HammingLabels labels = problem.labels;
+    if (labels.kind == LabelKind::multi_hot) {
+      labels.kind = LabelKind::planes;
+      labels.g_planes = problem.label_planes;
+    }
+    const int64_t slabs = problem.parts.slabs_each;
+    narrow_to(problem.cut, part * slabs, slabs, inputs, labels);
+    if (!hamming_histogram(inputs, labels, part_histograms + part * size, parallel)) return false;
+  }
+  return run_all(parallel, problem.parts.count * problem.cut.blocks,
+                 [&, task = RDH_AT_LEVEL(run_task)](int64_t index) { return task(problem, index); });
+}
+
+}  // namespace
+
+bool stable_ranks(const HammingInputs& inputs, const HammingLabels& labels, const int64_t* histogram, int64_t* ranks,
+                  const Parallel& parallel) {
+  const HammingCut cut(inputs);
+  RanksProblem problem{inputs,  labels, cut,     HammingParts(cut), nullptr, nullptr, histogram,
+                       nullptr, 0,      nullptr, nullptr,           ranks,   nullptr};
+  std::vector<int64_t> first(static_cast<size_t>(inputs.queries) + 1, 0);
+  for (int64_t query = 0; query < inputs.queries; ++query) {
+    first[query + 1] = first[query];
+    for (int64_t d = 0; d <= inputs.bits; ++d) first[query + 1] += histogram[query * problem.row() + 2 * d + 1];
+  }
+  problem.first_rank = first.data();
+  return run(problem, parallel);
+}
+
+bool stable_precision_sum(const HammingInputs& inputs, const HammingLabels& labels, const int64_t* histogram,
+                          int64_t limit, double* total, int64_t* found, const Parallel& parallel) {
+  const HammingCut cut(inputs);
+  RanksProblem problem{inputs,  labels,    cut,     HammingParts(cut),          nullptr,
+                       nullptr, histogram, nullptr, static_cast<double>(limit), nullptr,
+                       nullptr, nullptr,   nullptr};
+  Workspace memory;
+  const int64_t entries = problem.parts.groups * inputs.queries;
+  memory.add(problem.totals, entries, true);
+  memory.add(problem.within, entries, true);
+  if (!memory.allocate() || !run(problem, parallel)) return false;
+  for (int64_t query = 0; query < inputs.queries; ++query) {
+    total[query] = 0;
+    found[query] = 0;
+    for (int64_t group = 0; group < problem.parts.groups; ++group) {
+      total[query] += problem.totals[group * inputs.queries + query];
+      found[query] += problem.within[group * inputs.queries + query];
+    }
+  }
+  return true;
+}
+
+}  // namespace rdh::cpu
