@@ -15,8 +15,9 @@ def build_info() -> dict[str, Any]:
 
     Keys: ``version``, ``torch``, ``python``, ``cpu_native`` (bool), ``cpu_reason`` (why not, else ""), ``cpu_level``
     (what runs: "scalar", "avx2", "avx512", "avx512vpopcntdq", "reference" without native code, "unknown" without
-    introspection), ``cpu_levels`` (what could), ``cuda_native`` (the CUDA library is loaded), ``cuda_reason``, ``cuda_release`` and
-    ``cuda_archs`` (what it was compiled with and for), ``cuda_device`` (name of the current device or ""),
+    introspection), ``cpu_levels`` (what could), ``cuda_native`` (the CUDA library is loaded), ``cuda_reason``,
+    ``cuda_release`` and ``cuda_archs`` (what it was compiled with and for), ``cuda_device`` (name of the current device
+    or ""),
     ``introspection`` (the module that knows the build and the CPU level is loaded), ``introspection_reason``,
     ``torch_built_with`` and ``torch_target`` (headers at build time, oldest torch that can load the build).
 

@@ -1,8 +1,8 @@
 """Loads what was compiled, and knows why anything is missing. Nothing else in the package asks whether it is native.
 
-``RDH_EXT_DISABLE_NATIVE=1`` runs everything on the pure-torch references; ``RDH_EXT_CPU_LEVEL=scalar|avx2|avx512`` lowers the
-instruction set of the CPU kernels. A library that is there and cannot be used is one warning and one sentence in
-``build_info()``, never an error: the references then do the work.
+``RDH_EXT_DISABLE_NATIVE=1`` runs everything on the pure-torch references; ``RDH_EXT_CPU_LEVEL=scalar|avx2|avx512``
+lowers the instruction set of the CPU kernels. A library that is there and cannot be used is one warning and one
+sentence in ``build_info()``, never an error: the references then do the work.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ struct Bits {
   static V differ(V a, V b) { return _mm256_xor_si256(a, b); }
   static V sum(V a, V b, V c) { return differ(differ(a, b), c); }
   static V carry(V a, V b, V c) { return either(both(a, b), both(differ(a, b), c)); }
+  static V borrow(V a, V b, V c) { return either(both(b, c), without(either(b, c), a)); }  // carry(~a, b, c)
   static bool any(V v) { return !_mm256_testz_si256(v, v); }
 
   static void minterms(V a, V b, V c, V* out) {
@@ -75,12 +76,12 @@ struct Bits {
     const V byte = _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int>(bits)), each);
     return _mm256_cmpeq_epi8(_mm256_and_si256(byte, place), place);
   }
-  static void numbers(const uint64_t* planes, int count, uint8_t* out) {
+  static void numbers(const uint64_t* planes, int64_t stride, int count, uint8_t* out) {
     V low = zero(), high = zero();
     for (int k = 0; k < count; ++k) {
       const V value = _mm256_set1_epi8(static_cast<char>(1 << k));
-      low = either(low, both(chosen(static_cast<uint32_t>(planes[k * words])), value));
-      high = either(high, both(chosen(static_cast<uint32_t>(planes[k * words] >> 32)), value));
+      low = either(low, both(chosen(static_cast<uint32_t>(planes[k * stride])), value));
+      high = either(high, both(chosen(static_cast<uint32_t>(planes[k * stride] >> 32)), value));
     }
     _mm256_storeu_si256(reinterpret_cast<V*>(out), low);
     _mm256_storeu_si256(reinterpret_cast<V*>(out + 32), high);

@@ -18,6 +18,7 @@ struct Bits {
   static V differ(V a, V b) { return _mm512_xor_si512(a, b); }
   static V sum(V a, V b, V c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
   static V carry(V a, V b, V c) { return _mm512_ternarylogic_epi64(a, b, c, 0xE8); }
+  static V borrow(V a, V b, V c) { return _mm512_ternarylogic_epi64(a, b, c, 0x8E); }  // carry(~a, b, c)
   static bool any(V v) { return _mm512_test_epi64_mask(v, v) != 0; }
 
   // out[m]: where the bits of (c, b, a) are those of m
@@ -69,11 +70,11 @@ struct Bits {
     return _mm512_test_epi8_mask(v, v);
   }
 
-  // Bit i of the words planes[0], planes[words], ... as number i: 64 bytes of at most 8 planes.
-  static void numbers(const uint64_t* planes, int count, uint8_t* out) {
+  // Bit i of the words planes[0], planes[stride], ... as number i: 64 bytes of at most 8 planes.
+  static void numbers(const uint64_t* planes, int64_t stride, int count, uint8_t* out) {
     V v = _mm512_setzero_si512();
     for (int k = 0; k < count; ++k) {
-      v = _mm512_mask_add_epi8(v, planes[k * words], v, _mm512_set1_epi8(static_cast<char>(1 << k)));
+      v = _mm512_mask_add_epi8(v, planes[k * stride], v, _mm512_set1_epi8(static_cast<char>(1 << k)));
     }
     _mm512_storeu_si512(out, v);
   }

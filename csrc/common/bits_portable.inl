@@ -22,6 +22,7 @@ struct Bits {
   static V differ(V a, V b) { return a ^ b; }
   static V sum(V a, V b, V c) { return a ^ b ^ c; }
   static V carry(V a, V b, V c) { return (a & b) | ((a ^ b) & c); }
+  static V borrow(V a, V b, V c) { return (b & c) | ((b | c) & ~a); }  // carry(~a, b, c)
   static bool any(V v) { return (v[0] | v[1]) != 0; }
 
   static void minterms(V a, V b, V c, V* out) {
@@ -70,10 +71,10 @@ struct Bits {
     return gather(p, [](uint8_t byte) { return byte != 0; });
   }
 
-  static void numbers(const uint64_t* planes, int count, uint8_t* out) {
+  static void numbers(const uint64_t* planes, int64_t stride, int count, uint8_t* out) {
     for (int eight = 0; eight < 8; ++eight) {
       uint64_t square = 0;  // a row of eight bits per plane
-      for (int k = 0; k < count; ++k) square |= (planes[k * words] >> (8 * eight) & 255) << (8 * k);
+      for (int k = 0; k < count; ++k) square |= (planes[k * stride] >> (8 * eight) & 255) << (8 * k);
       uint64_t t = (square ^ (square >> 7)) & 0x00AA00AA00AA00AAu;  // transposed: 2 x 2, 4 x 4, 8 x 8
       square ^= t ^ (t << 7);
       t = (square ^ (square >> 14)) & 0x0000CCCC0000CCCCu;

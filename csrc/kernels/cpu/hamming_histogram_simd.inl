@@ -3,6 +3,8 @@
 #include "kernels/cpu/hamming_planes.inl"
 //
 #include "kernels/cpu/hamming_relevance.inl"
+//
+#include "kernels/cpu/hamming_slices.inl"
 
 // A count of masks: what has been seen is total * 8 + ones + 2 * twos + 4 * fours, in every lane, with bits in the last
 // three and numbers in the first. Where counting is an instruction, total alone, and once.
@@ -34,37 +36,6 @@ struct Counter {
            4 * Bits::total(Bits::count(fours));
   }
 };
-
-constexpr int64_t most_sliced_bits = 255;
-constexpr int most_groups = 32;  // of eight distances
-
-// Masks of the items whose distance is in group h, and, of which group whatever, at place l in it.
-struct Digits {
-  alignas(64) V place[8][8], group[most_groups][8];  // [..][step]
-
-  void split(int step, const V* c, int digits, int groups) {
-    V low[8];
-    Bits::minterms(c[0], c[1], c[2], low);
-    for (int l = 0; l < 8; ++l) place[l][step] = low[l];
-    V high[most_groups];
-    high[0] = Bits::ones();
-    int known = 1;
-    for (int digit = 3; digit < digits; ++digit) {
-      for (int h = known; h < std::min(2 * known, groups); ++h) {  // a group that does not exist takes nothing away
-        high[h] = Bits::both(high[h - known], c[digit]);
-        high[h - known] = Bits::without(high[h - known], c[digit]);
-      }
-      known = std::min(2 * known, groups);
-    }
-    for (int h = 0; h < groups; ++h) group[h][step] = high[h];
-  }
-};
-
-inline bool any_of(const V* masks) {
-  V seen = masks[0];
-  for (int i = 1; i < 8; ++i) seen = Bits::either(seen, masks[i]);
-  return Bits::any(seen);
-}
 
 // Counts the items of some chunks by distance, all and the relevant ones. counters [bits + 1][2], zeros; used: groups
 // that have been counted in.
@@ -143,7 +114,7 @@ inline bool run_task(const HistogramProblem& problem, int64_t index) {
   const uint64_t* planes = planes_of(in, task, own_planes);
   if (!sliced) std::memset(bytes, 0, static_cast<size_t>(2 * chunk_items));
   const int64_t* order = problem.order + task.first_query;
-  Relevance relevance(in, problem.labels, task, order, problem.label_planes, tags, masks);
+  Relevance relevance(problem.labels, task, order, problem.label_planes, tags, masks);
   const int64_t absent = task.chunks * chunk_items - task.items;
   for (int64_t i = 0; i < task.queries; ++i) {
     const int64_t query = order[i];

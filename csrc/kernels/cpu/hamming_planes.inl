@@ -44,14 +44,18 @@ inline void make_planes(const uint8_t* codes, int64_t rows, int64_t bytes, int64
   for (int64_t step = 0; step < 8; ++step) {
     for (int64_t part = 0; part < parts; ++part) {
       for (int64_t first = 0; first < bits; first += 64) {
+        const int64_t byte = first / 8;
         for (int64_t lane = 0; lane < Bits::words; ++lane) {
           const int64_t start = (part * Bits::words + lane) * 512 + step * 64;
-          const int64_t here = std::clamp<int64_t>(rows - start, 0, 64);
-          const uint8_t* code = codes + start * bytes;
-          for (int64_t i = 0; i < here; ++i) {
-            words[i * Bits::words + lane] = word_of(code + i * bytes, bytes, first / 8);
+          uint64_t* to = words + lane;
+          if (start + 64 <= rows && byte + 8 <= bytes) {
+            const uint8_t* code = codes + start * bytes + byte;
+            for (int64_t i = 0; i < 64; ++i) std::memcpy(to + i * Bits::words, code + i * bytes, 8);
+          } else {
+            for (int64_t i = 0; i < 64; ++i) {
+              to[i * Bits::words] = start + i < rows ? word_of(codes + (start + i) * bytes, bytes, byte) : 0;
+            }
           }
-          for (int64_t i = here; i < 64; ++i) words[i * Bits::words + lane] = 0;
         }
         for (int i = 0; i < 64; ++i) row[i] = Bits::load(words + i * Bits::words);
         transpose(row);
@@ -104,68 +108,71 @@ template <int Level, bool First>
   }
 }
 
-template <int Level, bool First>
-[[gnu::always_inline]] inline void absorb_and_ripple(const uint64_t* plane, const uint64_t* flip, V* c, int digits) {
-  V carry = absorb<Level, First>(plane, flip, c);
-  if constexpr (First) {
-    c[Level] = carry;
+constexpr int most_digits = 13;  // of distances up to 4,096
+
+// Takes up as many planes as fit, 2^Level of them, if there are so many; the first ones start the numbers.
+template <int Level>
+[[gnu::always_inline]] inline void absorb_some(const uint64_t*& plane, const uint64_t*& flip, int64_t& left,
+                                               bool& first, V* c, int digits) {
+  if (left < (1 << Level)) return;
+  if (first) {
+    c[Level] = absorb<Level, true>(plane, flip, c);
+    first = false;
+    if (left > (1 << Level)) {
+      for (int i = Level + 1; i < most_digits; ++i) c[i] = Bits::zero();
+    }
   } else {
+    V carry = absorb<Level, false>(plane, flip, c);
     for (int i = Level; i < digits; ++i) {
       const V old = c[i];
       c[i] = Bits::differ(old, carry);
       carry = Bits::both(old, carry);
     }
   }
-}
-
-template <int Level>
-[[gnu::always_inline]] inline bool absorb_one(const uint64_t*& plane, const uint64_t*& flip, int64_t& left, bool first,
-                                              V* c, int digits) {
-  if (left < (1 << Level)) return first;
-  if (first) {
-    absorb_and_ripple<Level, true>(plane, flip, c, digits);
-  } else {
-    absorb_and_ripple<Level, false>(plane, flip, c, digits);
-  }
   plane += 8 << Level;
   flip += 1 << Level;
   left -= 1 << Level;
-  return false;
 }
-
-constexpr int most_digits = 13;  // of distances up to 4,096
 
 inline int digits_of(int64_t bits) { return 64 - __builtin_clzll(static_cast<uint64_t>(bits)); }
 
-// The digits of the distances of one register of items; at least three of them, and those above are 0.
-inline void add_planes(const uint64_t* plane, const uint64_t* flip, int64_t bits, V* c) {
+// The digits of the distances of one register of items; there are at least three, those above the highest are 0.
+[[gnu::always_inline]] inline void add_planes(const uint64_t* plane, const uint64_t* flip, int64_t bits, V* c) {
   const int digits = digits_of(bits);
-  for (int i = 0; i < std::max(digits, 3); ++i) c[i] = Bits::zero();
   int64_t left = bits;
   bool first = true;
-  while (left >= 64) first = absorb_one<6>(plane, flip, left, first, c, digits);
-  first = absorb_one<5>(plane, flip, left, first, c, digits);
-  first = absorb_one<4>(plane, flip, left, first, c, digits);
-  first = absorb_one<3>(plane, flip, left, first, c, digits);
-  first = absorb_one<2>(plane, flip, left, first, c, digits);
-  first = absorb_one<1>(plane, flip, left, first, c, digits);
-  absorb_one<0>(plane, flip, left, first, c, digits);
+  if (bits < 4) c[1] = c[2] = Bits::zero();
+  while (left >= 64) absorb_some<6>(plane, flip, left, first, c, digits);
+  if (left == 0) return;
+  absorb_some<5>(plane, flip, left, first, c, digits);
+  absorb_some<4>(plane, flip, left, first, c, digits);
+  absorb_some<3>(plane, flip, left, first, c, digits);
+  absorb_some<2>(plane, flip, left, first, c, digits);
+  absorb_some<1>(plane, flip, left, first, c, digits);
+  absorb_some<0>(plane, flip, left, first, c, digits);
+}
+
+// The digits of one register of items as numbers, where the items are in the chunk: low bytes, and high ones where
+// there are more than eight digits.
+[[gnu::always_inline]] inline void spread(const V* c, int digits, int64_t step, int64_t part, uint8_t* low,
+                                          uint8_t* high) {
+  alignas(64) uint64_t digit[most_digits * Bits::words];
+  for (int i = 0; i < digits; ++i) Bits::store(digit + i * Bits::words, c[i]);
+  for (int64_t lane = 0; lane < Bits::words; ++lane) {
+    const int64_t start = (part * Bits::words + lane) * 512 + step * 64;
+    Bits::numbers(digit + lane, Bits::words, std::min(digits, 8), low + start);
+    if (digits > 8) Bits::numbers(digit + 8 * Bits::words + lane, Bits::words, digits - 8, high + start);
+  }
 }
 
 // The distances of a chunk in the order of the items: their low bytes, and their high ones where `bits` is above 255.
 inline void distances(const uint64_t* planes, const uint64_t* flips, int64_t bits, uint8_t* low, uint8_t* high) {
   V c[most_digits];
-  alignas(64) uint64_t digit[most_digits * Bits::words];
   const int digits = digits_of(bits);
   for (int64_t step = 0; step < 8; ++step) {
     for (int64_t part = 0; part < parts; ++part) {
       add_planes(planes + step * bits * 8 + part * Bits::words, flips, bits, c);
-      for (int i = 0; i < digits; ++i) Bits::store(digit + i * Bits::words, c[i]);
-      for (int64_t lane = 0; lane < Bits::words; ++lane) {
-        const int64_t start = (part * Bits::words + lane) * 512 + step * 64;
-        Bits::numbers(digit + lane, std::min(digits, 8), low + start);
-        if (digits > 8) Bits::numbers(digit + 8 * Bits::words + lane, digits - 8, high + start);
-      }
+      spread(c, digits, step, part, low, high);
     }
   }
 }

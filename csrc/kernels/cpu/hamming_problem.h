@@ -75,7 +75,8 @@ inline std::vector<int64_t> order_by_label(const HammingInputs& in, const Hammin
   return order;
 }
 
-// Small numbers for the labels of a block of queries, and of the gallery items that have one of them.
+// Small numbers for the labels of a block of queries, and of the gallery items that have one of them; unless there are
+// few labels.
 class Tags {
  public:
   // The labels of the queries order[0 .. queries - 1], sorted.
@@ -83,7 +84,7 @@ class Tags {
     for (int64_t i = 0; i < queries; ++i) {
       if (distinct_.empty() || distinct_.back() != ids[order[i]]) distinct_.push_back(ids[order[i]]);
     }
-    if (static_cast<int64_t>(distinct_.size()) <= few) return;
+    if (is_few()) return;
     if (distinct_.front() >= 0 && distinct_.back() < direct) {
       table_.assign(direct, no_tag);
       for (size_t tag = 0; tag < distinct_.size(); ++tag) table_[distinct_[tag]] = static_cast<uint8_t>(tag);
@@ -98,6 +99,9 @@ class Tags {
       table_[slot] = static_cast<uint8_t>(tag);
     }
   }
+
+  // So few labels that the items are better compared with each of them.
+  bool is_few() const { return static_cast<int64_t>(distinct_.size()) <= few; }
 
   uint8_t of_query(int64_t id) const {
     return static_cast<uint8_t>(std::lower_bound(distinct_.begin(), distinct_.end(), id) - distinct_.begin());
@@ -124,15 +128,7 @@ class Tags {
 
   template <class T>
   void of_items(const T* ids, int64_t items, uint8_t* tags) const {
-    if (keys_.empty() && table_.empty()) {  // comparisons, which compilers make vectors of
-      std::memset(tags, no_tag, static_cast<size_t>(items));
-      for (size_t tag = 0; tag < distinct_.size(); ++tag) {
-        const int64_t id = distinct_[tag];
-        if (static_cast<int64_t>(static_cast<T>(id)) != id) continue;
-        const T wanted = static_cast<T>(id);
-        for (int64_t i = 0; i < items; ++i) tags[i] = ids[i] == wanted ? static_cast<uint8_t>(tag) : tags[i];
-      }
-    } else if (keys_.empty()) {
+    if (keys_.empty()) {
       for (int64_t i = 0; i < items; ++i) {
         const auto id = static_cast<uint64_t>(static_cast<int64_t>(ids[i]));
         tags[i] = id < static_cast<uint64_t>(direct) ? table_[id] : no_tag;

@@ -29,32 +29,32 @@ inline bool make_label_planes(const uint8_t* rows, int64_t items, int64_t classe
 class Relevance {
  public:
   // `order` has the queries of the task; `planes` those of all labels, where they are multi-hot.
-  Relevance(const HammingInputs& in, const HammingLabels& labels, const HammingTask& task, const int64_t* order,
-            const uint64_t* planes, uint8_t* tags, uint64_t* masks)
+  Relevance(const HammingLabels& labels, const HammingTask& task, const int64_t* order, const uint64_t* planes,
+            uint8_t* tags, uint64_t* masks)
       : labels_(labels),
         task_(task),
         planes_(planes == nullptr ? nullptr : planes + task.first_item / chunk_items * labels.classes * 64),
         tags_(tags),
         masks_(masks),
         numbers_(labels.kind == LabelKind::class_ids ? labels.q_ids : nullptr, order, planes ? 0 : task.queries) {
-    if (planes_ != nullptr) return;
+    if (planes_ != nullptr || numbers_.is_few()) return;
     numbers_.of_items(labels, task.first_item, task.items, tags);
     std::memset(tags + task.items, no_tag, static_cast<size_t>(task.chunks * chunk_items - task.items));
-    (void)in;
   }
 
-  // The masks of a query, until the next call.
-  const uint64_t* of(int64_t query) {
+  // Makes the masks those of a query. False: they are already.
+  bool of(int64_t query) {
     if (planes_ == nullptr) {
-      const uint8_t tag = numbers_.of_query(labels_.q_ids[query]);
-      if (known_ && tag == tag_) return masks_;
+      const int64_t id = labels_.q_ids[query];
+      if (known_ && id == id_) return false;
       known_ = true;
-      tag_ = tag;
+      id_ = id;
+      const uint8_t tag = numbers_.of_query(id);
       for (int64_t word = 0; word < task_.chunks * 64; ++word) {
-        const int64_t lane = word % 8, step = word / 8 % 8;
-        masks_[word] = Bits::equal(tags_ + word / 64 * chunk_items + lane * 512 + step * 64, tag);
+        const int64_t first = word / 64 * chunk_items + word % 8 * 512 + word / 8 % 8 * 64;
+        masks_[word] = numbers_.is_few() ? with_id(first, id) : Bits::equal(tags_ + first, tag);
       }
-      return masks_;
+      return true;
     }
     std::memset(masks_, 0, static_cast<size_t>(task_.chunks * 64 * 8));
     const uint8_t* row = labels_.q_rows + query * labels_.classes;
@@ -68,10 +68,38 @@ class Relevance {
         }
       }
     }
-    return masks_;
+    return true;
   }
 
  private:
+  // Which of the 64 items from `first` on, as far as there are, have the class.
+  uint64_t with_id(int64_t first, int64_t id) const {
+    const int64_t at = task_.first_item + first, count = std::clamp<int64_t>(task_.items - first, 0, 64);
+    switch (labels_.g_id_bytes) {
+      case 1:
+        return with_id(static_cast<const uint8_t*>(labels_.g_ids) + at, count, id);
+      case 2:
+        return with_id(static_cast<const int16_t*>(labels_.g_ids) + at, count, id);
+      case 4:
+        return with_id(static_cast<const int32_t*>(labels_.g_ids) + at, count, id);
+      default:
+        return with_id(static_cast<const int64_t*>(labels_.g_ids) + at, count, id);
+    }
+  }
+
+  template <class T>
+  static uint64_t with_id(const T* ids, int64_t count, int64_t id) {
+    const T wanted = static_cast<T>(id);
+    if (static_cast<int64_t>(wanted) != id) return 0;
+    alignas(64) uint8_t same[64] = {};
+    if (count == 64) {
+      for (int i = 0; i < 64; ++i) same[i] = ids[i] == wanted;
+    } else {
+      for (int64_t i = 0; i < count; ++i) same[i] = ids[i] == wanted;
+    }
+    return Bits::nonzero(same);
+  }
+
   const HammingLabels& labels_;
   const HammingTask& task_;
   const uint64_t* planes_;
@@ -79,5 +107,5 @@ class Relevance {
   uint64_t* masks_;
   Tags numbers_;
   bool known_ = false;
-  uint8_t tag_ = 0;
+  int64_t id_ = 0;
 };

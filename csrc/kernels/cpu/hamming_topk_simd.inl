@@ -2,31 +2,89 @@
 
 #include "kernels/cpu/hamming_planes.inl"
 
-inline uint64_t at_most(const uint8_t* distance, int largest) {
-  return Bits::at_most(distance, static_cast<uint8_t>(largest));
+// Which of the 64 items of a run of a chunk are there, of `items` in the chunk.
+inline uint64_t present(int64_t items, int64_t run) {
+  const int64_t left = items - 64 * run;
+  return left >= 64 ? ~uint64_t{0} : left <= 0 ? 0 : (uint64_t{1} << left) - 1;
 }
 
-inline uint64_t at_most(const uint16_t* distance, int largest) {
-  alignas(64) uint8_t holds[64];
-  for (int i = 0; i < 64; ++i) holds[i] = distance[i] <= largest;
-  return Bits::nonzero(holds);
-}
-
-// Which of the 64 items from `first` on are there.
-inline uint64_t present(int64_t items, int64_t first) {
-  return items - first >= 64 ? ~uint64_t{0} : (uint64_t{1} << (items - first)) - 1;
-}
-
-// The distances of a query to the items of a slab.
-template <class Distance>
+// The distances of a query to the items of a slab, as digits: those of a distance are looked at together.
 struct SlabDistances {
-  const Distance* distance;
-  int64_t items;
+  uint64_t* digit;  // [chunks][step][digits][lane]
+  int digits;
+  int64_t items, chunks;
+
+  void compute(const uint64_t* planes, const uint64_t* flips, int64_t bits) const {
+    V c[most_digits];
+    uint64_t* to = digit;
+    for (int64_t step = 0; step < 8 * chunks; ++step, planes += bits * 8, to += digits * 8) {
+      for (int64_t part = 0; part < parts; ++part) {
+        add_planes(planes + part * Bits::words, flips, bits, c);
+        for (int i = 0; i < digits; ++i) Bits::store(to + i * 8 + part * Bits::words, c[i]);
+      }
+    }
+  }
+
+  const uint64_t* at(int64_t chunk, int64_t step) const { return digit + (chunk * 8 + step) * digits * 8; }
+
+  // Calls use(step, part, which items of the register are at distances <= largest) for some chunks. From the lowest
+  // digit on: what it decides where those above it are equal. Digits: their number, or 0 where it is not one of the
+  // usual.
+  template <int Digits, class Use>
+  void compare(int64_t chunk, int64_t count, int largest, Use use) const {
+    const int number = Digits > 0 ? Digits : digits;
+    V bits[most_digits];
+    for (int i = 0; i < number; ++i) bits[i] = (largest >> i & 1) != 0 ? Bits::ones() : Bits::zero();
+    const uint64_t* of_step = digit + chunk * number * 64;
+    for (int64_t step = 0; step < 8 * count; ++step, of_step += number * 8) {
+      for (int64_t part = 0; part < parts; ++part) {
+        V within = Bits::ones();
+        for (int i = 0; i < number; ++i) {
+          within = Bits::borrow(Bits::load(of_step + i * 8 + part * Bits::words), bits[i], within);
+        }
+        use(step, part, within);
+      }
+    }
+  }
+
+  template <class Use>
+  void compare(int64_t chunk, int64_t count, int largest, Use use) const {
+    switch (digits) {
+      case 5:
+        return compare<5>(chunk, count, largest, use);
+      case 6:
+        return compare<6>(chunk, count, largest, use);
+      case 7:
+        return compare<7>(chunk, count, largest, use);
+      case 8:
+        return compare<8>(chunk, count, largest, use);
+      default:
+        return compare<0>(chunk, count, largest, use);
+    }
+  }
+
+  // The same for a chunk, as words in the order of the gallery, of items that are there.
+  void at_most(int64_t chunk, int largest, uint64_t* mask) const {
+    alignas(64) uint64_t words[64];
+    compare(chunk, 1, largest,
+            [&](int64_t step, int64_t part, V within) { Bits::store(words + step * 8 + part * Bits::words, within); });
+    for (int64_t lane = 0; lane < 8; ++lane) {
+      for (int64_t step = 0; step < 8; ++step) mask[8 * lane + step] = words[8 * step + lane];
+    }
+    if ((chunk + 1) * chunk_items > items) {
+      for (int64_t run = 0; run < 64; ++run) mask[run] &= present(items - chunk * chunk_items, run);
+    }
+  }
 
   int64_t count(int largest) const {
-    int64_t n = 0;
-    for (int64_t first = 0; first < items; first += 64) {
-      n += __builtin_popcountll(at_most(distance + first, largest) & present(items, first));
+    V sum = Bits::zero();
+    const int64_t whole = items / chunk_items;
+    compare(0, whole, largest, [&](int64_t, int64_t, V within) { sum = Bits::add(sum, Bits::count(within)); });
+    auto n = static_cast<int64_t>(Bits::total(sum));
+    if (whole < chunks) {
+      uint64_t mask[64];
+      at_most(whole, largest, mask);
+      for (uint64_t word : mask) n += __builtin_popcountll(word);
     }
     return n;
   }
@@ -74,124 +132,144 @@ inline int64_t merge(Nearest list, int64_t n, int64_t k, const uint16_t* distanc
   return std::min(k, n + fresh);
 }
 
-template <class Distance>
+constexpr int64_t at_once = 4;  // items written down at a time, whether there are so many or not
+constexpr int64_t streams = 4;  // of a sort: places in one of them do not wait for those of another
+
 struct SlabSearch {
   const TopkProblem& problem;
-  const HammingTask& task;
-  int near;  // the cut of the query before
-  Distance* distance;
-  uint32_t *found_item, *item;  // in the order of the gallery, then sorted
-  uint16_t *found_distance, *sorted_distance;
-  int64_t* start;  // of a distance among the sorted
+  const SlabDistances& slab;
+  int64_t first_item;
+  int near;                // the cut of the query before
+  uint32_t *found, *item;  // in the order of the gallery, then sorted
+  uint16_t *found_distance, *sorted;
+  int64_t* start;  // of a distance among the sorted, [bits + 1][streams]
 
   int64_t run(Nearest list, int64_t n) {
     const int64_t k = problem.k;
-    const SlabDistances<Distance> slab{distance, task.items};
     const int bits = static_cast<int>(problem.inputs.bits);
     const int largest = n == k ? list.distance[k - 1] - 1 : bits;  // a tie with the last one loses to it
     if (largest < 0) return n;
-    const int64_t wanted = std::min(k, task.items);
+    const int64_t wanted = std::min(k, slab.items);
     int64_t below = 0;
     const int cut = slab.cut(largest, wanted, near, below);
     near = cut;
     const int64_t fresh = collect(cut, wanted - below);
-    sort(cut, fresh);
-    return merge(list, n, k, sorted_distance, item, task.first_item, fresh);
+    if (n == 0) {
+      sort(cut, fresh, [&](int64_t to, int d, uint32_t i) {
+        list.distance[to] = static_cast<int16_t>(d);
+        list.index[to] = first_item + i;
+      });
+      return fresh;
+    }
+    sort(cut, fresh, [&](int64_t to, int d, uint32_t i) {
+      sorted[to] = static_cast<uint16_t>(d);
+      item[to] = i;
+    });
+    return merge(list, n, k, sorted, item, first_item, fresh);
+  }
+
+  // Writes down items of a run of 64, behind the n that there are.
+  int64_t write(uint64_t mask, int64_t chunk, int64_t run, int64_t n) {
+    if (mask == 0) return n;
+    alignas(64) uint8_t low[64], high[64];
+    const uint64_t* digit = slab.at(chunk, run % 8) + run / 8;
+    Bits::numbers(digit, 8, std::min(slab.digits, 8), low);
+    const bool wide = slab.digits > 8;
+    if (wide) Bits::numbers(digit + 64, 8, slab.digits - 8, high);
+    const int64_t count = __builtin_popcountll(mask), first = chunk * chunk_items + run * 64;
+    int64_t done = 0;
+    do {
+      for (int64_t i = n + done; i < n + done + at_once; ++i, mask &= mask - 1) {
+        const int at = __builtin_ctzll(mask | uint64_t{1} << 63);
+        found[i] = static_cast<uint32_t>(first + at);
+        found_distance[i] = static_cast<uint16_t>(wide ? low[at] | high[at] << 8 : low[at]);
+      }
+      done += at_once;
+    } while (done < count);
+    return n + count;
   }
 
   // The items closer than the cut, and the first `places` of those at it.
   int64_t collect(int cut, int64_t places) {
     int64_t n = 0;
-    for (int64_t first = 0; first < task.items; first += 64) {
-      uint64_t chosen = at_most(distance + first, cut) & present(task.items, first);
-      if (chosen == 0) continue;
-      const uint64_t closer = cut > 0 ? at_most(distance + first, cut - 1) & chosen : 0;
-      uint64_t at = chosen & ~closer;
-      const int64_t many = __builtin_popcountll(at);
-      if (many > places) {
-        for (int64_t drop = many - places; drop > 0; --drop) at &= ~(uint64_t{1} << (63 - __builtin_clzll(at)));
+    uint64_t within[64], closer[64] = {};
+    for (int64_t chunk = 0; chunk < slab.chunks; ++chunk) {
+      if (cut > 0) slab.at_most(chunk, cut - 1, closer);
+      if (places <= 0) {
+        for (int64_t run = 0; run < 64; ++run) n = write(closer[run], chunk, run, n);
+        continue;
       }
-      places -= std::min(many, places);
-      for (chosen = closer | at; chosen != 0; chosen &= chosen - 1) {
-        const int64_t i = first + __builtin_ctzll(chosen);
-        found_item[n] = static_cast<uint32_t>(i);
-        found_distance[n++] = distance[i];
+      slab.at_most(chunk, cut, within);
+      for (int64_t run = 0; run < 64; ++run) {
+        uint64_t at = within[run] & ~closer[run];
+        const int64_t many = __builtin_popcountll(at);
+        for (int64_t drop = std::min(many, many - places); drop > 0; --drop) {
+          at &= ~(uint64_t{1} << (63 - __builtin_clzll(at)));
+        }
+        places -= std::min(many, places);
+        n = write(closer[run] | at, chunk, run, n);
       }
     }
     return n;
   }
 
-  void sort(int cut, int64_t n) {
-    for (int d = 0; d <= cut; ++d) start[d] = 0;
-    for (int64_t i = 0; i < n; ++i) ++start[found_distance[i]];
-    int64_t before = 0;
-    for (int d = 0; d <= cut; ++d) before += std::exchange(start[d], before);
-    for (int64_t i = 0; i < n; ++i) {
-      const int64_t to = start[found_distance[i]]++;
-      item[to] = found_item[i];
-      sorted_distance[to] = found_distance[i];
+  // Calls put(place, distance, item) for the n items found. A stable counting sort; there are few distances, and so a
+  // counter is changed again before it is written: streams of items have counters of their own.
+  template <class Put>
+  void sort(int cut, int64_t n, Put put) {
+    for (int64_t i = 0; i < (cut + 1) * streams; ++i) start[i] = 0;
+    const int64_t each = n / streams;
+    const auto counter = [&](int64_t i, int64_t stream) -> int64_t& {
+      return start[found_distance[i] * streams + stream];
+    };
+    for (int64_t i = 0; i < each; ++i) {
+      for (int64_t stream = 0; stream < streams; ++stream) ++counter(stream * each + i, stream);
     }
+    for (int64_t i = streams * each; i < n; ++i) ++counter(i, streams - 1);
+    int64_t before = 0;
+    for (int64_t i = 0; i < (cut + 1) * streams; ++i) before += std::exchange(start[i], before);
+    const auto place = [&](int64_t i, int64_t stream) { put(counter(i, stream)++, found_distance[i], found[i]); };
+    for (int64_t i = 0; i < each; ++i) {
+      for (int64_t stream = 0; stream < streams; ++stream) place(stream * each + i, stream);
+    }
+    for (int64_t i = streams * each; i < n; ++i) place(i, streams - 1);
   }
 };
 
-template <class Distance>
-bool search(const TopkProblem& problem, int64_t part, int64_t block, uint64_t* own_planes) {
+inline bool run_task(const TopkProblem& problem, int64_t index) {
   const HammingInputs& in = problem.inputs;
   const HammingCut& cut = problem.cut;
-  const int64_t candidates = std::min(problem.k, cut.slab_items()), slab_items = cut.slab_items();
-  const bool wide = sizeof(Distance) == 2;
+  const int64_t part = index / cut.blocks, block = index % cut.blocks;
+  const int64_t candidates = std::min(problem.k, cut.slab_items());
+  const int digits = digits_of(in.bits);
   Workspace memory;
-  uint64_t* flips = nullptr;
-  uint8_t* bytes = nullptr;
-  Distance* numbers = nullptr;
+  uint64_t *own_planes = nullptr, *flips = nullptr, *digit = nullptr;
   int64_t *start = nullptr, *counts = nullptr;
-  uint32_t *found_item = nullptr, *item = nullptr;
-  uint16_t *found_distance = nullptr, *sorted_distance = nullptr;
+  uint32_t *found = nullptr, *item = nullptr;
+  uint16_t *found_distance = nullptr, *sorted = nullptr;
+  memory.add(own_planes, in.planes == nullptr ? cut.slab_chunks * in.bits * 64 : 0);
   memory.add(flips, in.bits);
-  memory.add(bytes, wide ? 2 * chunk_items : slab_items);
-  memory.add(numbers, wide ? slab_items : 0);
-  memory.add(start, in.bits + 1);
+  memory.add(digit, cut.slab_chunks * digits * 64);
+  memory.add(start, (in.bits + 1) * streams);
   memory.add(counts, query_block, true);
-  memory.add(found_item, candidates);
+  memory.add(found, candidates + at_once);
+  memory.add(found_distance, candidates + at_once);
   memory.add(item, candidates);
-  memory.add(found_distance, candidates);
-  memory.add(sorted_distance, candidates);
+  memory.add(sorted, candidates);
   if (!memory.allocate()) return false;
   const int64_t end = std::min(cut.slabs, (part + 1) * problem.parts.slabs_each);
   for (int64_t slab = part * problem.parts.slabs_each; slab < end; ++slab) {
     const HammingTask task(in, cut, slab * cut.blocks + block);
     const uint64_t* planes = planes_of(in, task, own_planes);
-    Distance* distance = wide ? numbers : reinterpret_cast<Distance*>(bytes);
-    SlabSearch<Distance> slab_search{
-        problem,         task, static_cast<int>(in.bits / 2), distance, found_item, item, found_distance,
-        sorted_distance, start};
+    const SlabDistances distances{digit, digits, task.items, task.chunks};
+    SlabSearch search{problem, distances, task.first_item, static_cast<int>(in.bits / 2), found, item, found_distance,
+                      sorted,  start};
     for (int64_t i = 0; i < task.queries; ++i) {
       const int64_t query = task.first_query + i;
       make_flips(in.q + query * in.bytes, in.bits, flips);
-      for (int64_t chunk = 0; chunk < task.chunks; ++chunk) {
-        const uint64_t* of_chunk = planes + chunk * in.bits * 64;
-        if (!wide) {
-          distances(of_chunk, flips, in.bits, bytes + chunk * chunk_items, nullptr);
-          continue;
-        }
-        distances(of_chunk, flips, in.bits, bytes, bytes + chunk_items);
-        for (int64_t j = 0; j < chunk_items; ++j) {
-          numbers[chunk * chunk_items + j] = static_cast<Distance>(bytes[j] | bytes[chunk_items + j] << 8);
-        }
-      }
-      counts[i] = slab_search.run(problem.list(part, query), counts[i]);
+      distances.compute(planes, flips, in.bits);
+      counts[i] = search.run(problem.list(part, query), counts[i]);
     }
   }
   return true;
-}
-
-inline bool run_task(const TopkProblem& problem, int64_t index) {
-  const int64_t part = index / problem.cut.blocks, block = index % problem.cut.blocks;
-  const HammingInputs& in = problem.inputs;
-  Workspace memory;
-  uint64_t* own_planes = nullptr;
-  memory.add(own_planes, in.planes == nullptr ? problem.cut.slab_chunks * in.bits * 64 : 0);
-  if (!memory.allocate()) return false;
-  return in.bits <= 255 ? search<uint8_t>(problem, part, block, own_planes)
-                        : search<uint16_t>(problem, part, block, own_planes);
 }

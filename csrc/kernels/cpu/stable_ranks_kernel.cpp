@@ -34,7 +34,7 @@ struct RanksProblem {
   const uint64_t* label_planes;    // of multi-hot labels
   const int64_t* histogram;        // of the whole gallery
   const int64_t* part_histograms;  // [parts, queries, bits + 1, 2], where there are several
-  double limit;
+  int64_t limit;
   double* totals;             // [groups, queries], where precisions are wanted
   int64_t* within;            // [groups, queries]
   int64_t* ranks;             // where they are wanted
@@ -62,11 +62,11 @@ struct RanksProblem {
   }
 
   // A histogram of something else would count beyond the query's places.
-  void put_ranks(int64_t query, const double* rank, const double* relevant_rank, int64_t n) const {
+  void put_ranks(int64_t query, const int64_t* rank, const int64_t* relevant_rank, int64_t n) const {
     const int64_t first = first_rank[query], places = first_rank[query + 1] - first;
     for (int64_t i = 0; i < n; ++i) {
-      const auto place = static_cast<int64_t>(relevant_rank[i]) - 1;
-      if (place >= 0 && place < places) ranks[first + place] = static_cast<int64_t>(rank[i]);
+      const int64_t place = relevant_rank[i] - 1;
+      if (place >= 0 && place < places) ranks[first + place] = rank[i];
     }
   }
 };
@@ -133,9 +133,8 @@ bool stable_ranks(const HammingInputs& inputs, const HammingLabels& labels, cons
 bool stable_precision_sum(const HammingInputs& inputs, const HammingLabels& labels, const int64_t* histogram,
                           int64_t limit, double* total, int64_t* found, const Parallel& parallel) {
   const HammingCut cut(inputs);
-  RanksProblem problem{inputs,  labels,    cut,     HammingParts(cut),          nullptr,
-                       nullptr, histogram, nullptr, static_cast<double>(limit), nullptr,
-                       nullptr, nullptr,   nullptr};
+  RanksProblem problem{inputs,  labels, cut,     HammingParts(cut), nullptr, nullptr, histogram,
+                       nullptr, limit,  nullptr, nullptr,           nullptr, nullptr};
   Workspace memory;
   const int64_t entries = problem.parts.groups * inputs.queries;
   memory.add(problem.totals, entries, true);

@@ -3,6 +3,8 @@
 #include "kernels/cpu/hamming_planes.inl"
 //
 #include "kernels/cpu/hamming_relevance.inl"
+//
+#include "kernels/cpu/hamming_slices.inl"
 
 // What has been seen of the gallery by one query: how many items rank before the next one at a distance, and how many
 // of them are relevant.
@@ -13,65 +15,149 @@ struct Seen {
 // The relevant items of a chunk in the order of the gallery: their rank, and their rank among the relevant ones.
 struct Found {
   int64_t count;
-  double rank[chunk_items], relevant_rank[chunk_items];
+  int64_t rank[chunk_items], relevant_rank[chunk_items];
 };
 
 // The items before number i of 64.
-inline uint64_t before(int i) { return (uint64_t{1} << i) - 1; }
+inline uint64_t before(uint64_t i) { return (uint64_t{1} << i) - 1; }
 
-inline uint64_t equal(const uint8_t* low, const uint8_t* high, int64_t i) {
-  const uint64_t same = Bits::equal(low, low[i]);
-  return high == nullptr ? same : same & Bits::equal(high, high[i]);
+// Where the relevant items of a slab are, chunk by chunk, in the order of the gallery.
+struct Positions {
+  uint32_t* in_chunk;  // one chunk behind the other: the item, and 65536 times its word of a plane
+  int64_t* first;      // of a chunk, [chunks + 1]
+
+  void find(const uint64_t* masks, int64_t chunks) {
+    int64_t n = 0;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk, masks += 64) {
+      first[chunk] = n;
+      for (int64_t run = 0; run < 64; ++run) {
+        const int64_t word = run % 8 * 8 + run / 8;
+        for (uint64_t mask = masks[word]; mask != 0; mask &= mask - 1) {
+          in_chunk[n++] = static_cast<uint32_t>(word << 16 | (64 * run + __builtin_ctzll(mask)));
+        }
+      }
+    }
+    first[chunks] = n;
+  }
+};
+
+// Counts along the lanes of a chunk, each of which is a run of 512 items: how many items there are at a distance before
+// each step of the lane, and how many in the lanes before.
+struct Along {
+  uint64_t* before_step;  // [bits + 1][step][lane]
+  uint64_t* before_lane;  // [bits + 1][lane]: at first what is in the lane itself
+
+  // Also the distances themselves.
+  void count(const uint64_t* planes, const uint64_t* flips, int64_t bits, uint8_t* bytes, uint32_t& used) {
+    const int digits = digits_of(bits), groups = static_cast<int>(bits / 8 + 1);
+    Digits split;
+    V c[most_digits];
+    for (int64_t part = 0; part < parts; ++part) {
+      for (int step = 0; step < 8; ++step) {
+        add_planes(planes + step * bits * 8 + part * Bits::words, flips, bits, c);
+        split.split(step, c, digits, groups);
+        spread(c, digits, step, part, bytes, nullptr);
+      }
+      for (int h = 0; h < groups; ++h) {
+        if ((used >> h & 1) == 0 && !any_of(split.group[h])) continue;
+        const int places = static_cast<int>(std::min<int64_t>(8, bits + 1 - 8 * h));
+        if ((used >> h & 1) == 0) {  // the parts before had none
+          used |= uint32_t{1} << h;
+          std::memset(before_lane + 64 * h, 0, static_cast<size_t>(places) * 64);
+          if (part > 0) std::memset(before_step + 512 * h, 0, static_cast<size_t>(places) * 512);
+        }
+        for (int l = 0; l < places; ++l) {
+          uint64_t* to = before_step + (8 * h + l) * 64 + part * Bits::words;
+          V sum = Bits::zero();
+          for (int step = 0; step < 8; ++step) {
+            Bits::store(to + 8 * step, sum);
+            sum = Bits::add(sum, Bits::count(Bits::both(split.place[l][step], split.group[h][step])));
+          }
+          Bits::store(before_lane + (8 * h + l) * 8 + part * Bits::words, sum);
+        }
+      }
+    }
+  }
+
+  // Turns counts of lanes to what comes before them in the ranking.
+  void start(int64_t bits, uint32_t used, int64_t* seen) const {
+    for (int64_t d = 0; d <= bits; ++d) {
+      if ((used >> (d / 8) & 1) == 0) continue;
+      uint64_t* lane = before_lane + 8 * d;
+      auto sum = static_cast<uint64_t>(seen[d]);
+      for (int i = 0; i < 8; ++i) sum += std::exchange(lane[i], sum);
+      seen[d] = static_cast<int64_t>(sum);
+    }
+  }
+};
+
+inline void rank_sliced(const uint64_t* planes, const uint64_t* flips, int64_t bits, uint8_t* bytes,
+                        const uint32_t* positions, int64_t count, Along along, Seen seen, Found& found) {
+  uint32_t used = 0;
+  along.count(planes, flips, bits, bytes, used);
+  along.start(bits, used, seen.all);
+  for (int64_t n = 0; n < count; ++n) {
+    const uint64_t at = positions[n] & 65535, word = positions[n] >> 16;
+    const uint64_t d = bytes[at];
+    const uint64_t same = Bits::equal(bytes + at / 64 * 64, static_cast<uint8_t>(d)) & before(at % 64);
+    found.rank[n] = static_cast<int64_t>(along.before_lane[8 * d + word % 8] + along.before_step[64 * d + word]) +
+                    __builtin_popcountll(same) + 1;
+    found.relevant_rank[n] = ++seen.relevant[d];
+  }
+  found.count = count;
 }
 
-inline void rank_chunk(const uint8_t* low, const uint8_t* high, const uint64_t* masks, Seen seen, Found& found) {
-  int64_t n = 0;
-  for (int64_t run = 0; run < 64; ++run, low += 64, high += high == nullptr ? 0 : 64) {
-    const auto distance = [&](int64_t i) { return high == nullptr ? low[i] : low[i] | high[i] << 8; };
-    for (uint64_t relevant = masks[run % 8 * 8 + run / 8]; relevant != 0; relevant &= relevant - 1) {
-      const int i = __builtin_ctzll(relevant);
-      const int d = distance(i);
-      found.rank[n] = static_cast<double>(seen.all[d] + __builtin_popcountll(equal(low, high, i) & before(i)) + 1);
-      found.relevant_rank[n++] = static_cast<double>(++seen.relevant[d]);
-    }
-    for (int64_t i = 0; i < 64; ++i) ++seen.all[distance(i)];
+// The same one item at a time, for codes so long that a mask per distance would be one per item.
+inline void rank_long(const uint8_t* low, const uint8_t* high, const uint32_t* positions, int64_t count, Seen seen,
+                      Found& found) {
+  int64_t item = 0;
+  for (int64_t n = 0; n < count; ++n) {
+    const int64_t at = positions[n] & 65535;
+    for (; item <= at; ++item) ++seen.all[low[item] | high[item] << 8];
+    const int64_t d = low[at] | high[at] << 8;
+    found.rank[n] = seen.all[d];
+    found.relevant_rank[n] = ++seen.relevant[d];
   }
-  found.count = n;
+  for (; item < chunk_items; ++item) ++seen.all[low[item] | high[item] << 8];
+  found.count = count;
 }
 
 // In a fixed order: eight sums side by side, then those, then the chunks.
-inline void add_precisions(Found& found, double limit, double& total, int64_t& within) {
-  double sums[8] = {};
+inline void add_precisions(Found& found, int64_t limit, double& total, int64_t& within) {
   const int64_t n = found.count, padded = (n + 7) / 8 * 8;
   for (int64_t i = n; i < padded; ++i) {
     found.relevant_rank[i] = 0;
     found.rank[i] = 1;
   }
-  int64_t inside = n;
+  int64_t beyond = 0;
   for (int64_t i = 0; i < n; ++i) {
-    if (found.rank[i] > limit) {
-      found.relevant_rank[i] = 0;
-      --inside;
+    const bool is_beyond = found.rank[i] > limit;
+    found.relevant_rank[i] = is_beyond ? 0 : found.relevant_rank[i];
+    beyond += is_beyond;
+  }
+  double sums[8] = {};
+  for (int64_t i = 0; i < padded; i += 8) {
+    for (int64_t lane = 0; lane < 8; ++lane) {
+      sums[lane] += static_cast<double>(found.relevant_rank[i + lane]) / static_cast<double>(found.rank[i + lane]);
     }
   }
-  for (int64_t i = 0; i < padded; i += 8) {
-    for (int64_t lane = 0; lane < 8; ++lane) sums[lane] += found.relevant_rank[i + lane] / found.rank[i + lane];
-  }
   total += ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
-  within += inside;
+  within += n - beyond;
 }
 
 inline bool run_task(const RanksProblem& problem, int64_t index) {
   const HammingInputs& in = problem.inputs;
   const HammingCut& cut = problem.cut;
   const int64_t part = index / cut.blocks, block = index % cut.blocks, bins = in.bits + 1;
-  const bool wide = in.bits > 255;
+  const bool sliced = in.bits <= most_sliced_bits;
   const int64_t first_query = block * query_block, queries = std::min(query_block, in.queries - first_query);
   Workspace memory;
   uint64_t *own_planes = nullptr, *flips = nullptr, *masks = nullptr;
   uint8_t *tags = nullptr, *bytes = nullptr;
   int64_t *all = nullptr, *relevant = nullptr;
   Found* found = nullptr;
+  Along along{};
+  Positions positions{};
   memory.add(own_planes, in.planes == nullptr ? cut.slab_chunks * in.bits * 64 : 0);
   memory.add(flips, in.bits);
   memory.add(masks, cut.slab_chunks * 64);
@@ -80,6 +166,10 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
   memory.add(all, queries * bins);
   memory.add(relevant, queries * bins);
   memory.add(found, 1);
+  memory.add(along.before_step, sliced ? bins * 64 : 0);
+  memory.add(along.before_lane, sliced ? bins * 8 : 0);
+  memory.add(positions.in_chunk, cut.slab_items());
+  memory.add(positions.first, cut.slab_chunks + 1);
   if (!memory.allocate()) return false;
   const int64_t* order = problem.order + first_query;
   for (int64_t i = 0; i < queries; ++i) problem.start(part, order[i], all + i * bins, relevant + i * bins);
@@ -87,15 +177,21 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
   for (int64_t slab = part * problem.parts.slabs_each; slab < end; ++slab) {
     const HammingTask task(in, cut, slab * cut.blocks + block);
     const uint64_t* planes = planes_of(in, task, own_planes);
-    Relevance relevance(in, problem.labels, task, order, problem.label_planes, tags, masks);
+    Relevance relevance(problem.labels, task, order, problem.label_planes, tags, masks);
     for (int64_t i = 0; i < queries; ++i) {
       const int64_t query = order[i];
       make_flips(in.q + query * in.bytes, in.bits, flips);
-      relevance.of(query);
+      if (relevance.of(query)) positions.find(masks, task.chunks);
       const Seen seen{all + i * bins, relevant + i * bins};
       for (int64_t chunk = 0; chunk < task.chunks; ++chunk) {
-        distances(planes + chunk * in.bits * 64, flips, in.bits, bytes, bytes + chunk_items);
-        rank_chunk(bytes, wide ? bytes + chunk_items : nullptr, masks + chunk * 64, seen, *found);
+        const uint32_t* of_chunk = positions.in_chunk + positions.first[chunk];
+        const int64_t count = positions.first[chunk + 1] - positions.first[chunk];
+        if (sliced) {
+          rank_sliced(planes + chunk * in.bits * 64, flips, in.bits, bytes, of_chunk, count, along, seen, *found);
+        } else {
+          distances(planes + chunk * in.bits * 64, flips, in.bits, bytes, bytes + chunk_items);
+          rank_long(bytes, bytes + chunk_items, of_chunk, count, seen, *found);
+        }
         if (problem.ranks != nullptr) {
           problem.put_ranks(query, found->rank, found->relevant_rank, found->count);
         } else {
