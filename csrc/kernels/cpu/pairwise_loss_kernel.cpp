@@ -6,7 +6,9 @@
 //            (pairwise_loss_formula.inl), then the gradient by a second product. S of 64 rows and a column is one
 //            word: an OR of the words of the column's labels, four labels at a time. Error-aware, class ids: sums of
 //            signs per class, made as the columns come by; else sums of the signs of all subsets of four columns, in
-//            bytes, of which a row takes one for each four.
+//            bytes, of which a row takes one for each four. AVX-512: which bits are negative an odd number of times in
+//            a subset of three columns, and which more than once, are words, of which a row takes one for each three;
+//            full adders of words count them (pairwise_loss_words.inl), in blocks without zeros.
 // Memory:    reads v from its place (a copy of 48 columns where it is not of the type of the products), h once, into a
 //            packed copy. Workspace: that copy and the gradient per chunk of columns, at most (3 B + N) K floats
 //            together; sums of signs per class of the batch; a task about 0.1 MB at K = 64.
@@ -46,12 +48,17 @@ struct Kernels {
   void (*scale_row)(const void* from, double factor, void* to, int64_t n);
 };
 
+// For levels without pairwise_loss_words.inl.
+struct NoWords {
+  static constexpr bool exist = false;
+};
+
 namespace scalar {
 #include "common/simd_portable.inl"
 #include "common/simd_twice.inl"
 #include "kernels/cpu/pairwise_loss_formula.inl"
 #include "kernels/cpu/pairwise_loss_product.inl"
-//
+using Words = NoWords;
 #include "kernels/cpu/pairwise_loss_simd.inl"
 }  // namespace scalar
 
@@ -62,7 +69,7 @@ namespace avx2 {
 #include "common/simd_twice.inl"
 #include "kernels/cpu/pairwise_loss_formula.inl"
 #include "kernels/cpu/pairwise_loss_product.inl"
-//
+using Words = NoWords;
 #include "kernels/cpu/pairwise_loss_simd.inl"
 }  // namespace avx2
 RDH_TARGET_END
@@ -73,6 +80,7 @@ namespace avx512 {
 #include "common/simd_twice.inl"
 #include "kernels/cpu/pairwise_loss_formula.inl"
 #include "kernels/cpu/pairwise_loss_product.inl"
+#include "kernels/cpu/pairwise_loss_words.inl"
 //
 #include "kernels/cpu/pairwise_loss_simd.inl"
 }  // namespace avx512

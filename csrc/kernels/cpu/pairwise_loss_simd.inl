@@ -118,7 +118,7 @@ void transpose_bits(uint64_t (&words)[64]) {
 }
 
 // A tile of rows against a chunk of columns: the task of a thread.
-template <class S>
+template <class S, class W = Words>
 class Task {
   using Real = typename S::Real;
 
@@ -164,11 +164,14 @@ class Task {
       leave_out_diagonal(column, n);
       load_columns(column, n);
       prefetch(column + block);
-      if (tile_ == 0 && problem_.error_aware()) sum_signs(column, n);
+      if (tile_ == 0 && problem_.error_aware() && !threes_hold_) sum_signs(column, n);
       for (int64_t p = 0; p < panels_; ++p) run_panel(p, packed + p * panel * bits_, column, n);
       fresh_ = false;
-      if (++blocks % narrow_blocks == 0 && !problem_.narrow) widen_gradient();
+      if (++blocks % narrow_blocks != 0) continue;
+      if (problem_.counts_agreement()) total_counts();
+      if (!problem_.narrow) widen_gradient();
     }
+    if (problem_.counts_agreement() && blocks % narrow_blocks != 0) total_counts();
     if (blocks == 0 && params_.need_grad) {
       clear_gradient();
     } else if (!fresh_ && !problem_.narrow) {
@@ -204,6 +207,12 @@ class Task {
       memory_.add(gradient_, problem_.narrow ? 0 : rows_ * padded_);
       memory_.add(values_, 2 * panels_ * panel, true);
       memory_.add(subsets_, block / 4 * 16 * signs);
+      if constexpr (W::exist) {
+        memory_.add(threes_, W::threes * 16 * signs / 64);
+        memory_.add(signs_, signs);
+        memory_.add(counts_, panels_ * W::planes * signs, true);
+        memory_.add(similar_, problem_.counts_agreement() ? panels_ * panel : 0, true);
+      }
     }
     if (!memory_.allocate()) return false;
     gradient_stride_ = padded_;
@@ -215,10 +224,15 @@ class Task {
   }
 
   // planes_: the rows of a class as bits, for all panels. Where multi-hot labels have few classes, the rows that have
-  // one of a subset of four classes: then each four is looked up, whatever an item has.
+  // one of a subset of four classes: then each four is looked up, whatever an item has. Of such a four, all panels of a
+  // subset are together, or all subsets of a panel, of which words choose theirs.
   typedef uint64_t Panels __attribute__((vector_size(8 * tile_panels), may_alias));
+  static constexpr int64_t subset_step = W::exist ? 1 : tile_panels;
   bool few_classes() const { return inputs_.classes <= 128; }
-  int64_t plane_of(int64_t c) const { return (few_classes() ? c / 4 * 16 + (int64_t{1} << c % 4) : c) * tile_panels; }
+  int64_t plane_of(int64_t c, int64_t p) const {
+    if (!few_classes()) return c * tile_panels + p;
+    return c / 4 * 16 * tile_panels + (int64_t{1} << c % 4) * subset_step + p * (W::exist ? 16 : 1);
+  }
 
   void read_row_labels() {
     uint64_t* planes = planes_;
@@ -230,15 +244,17 @@ class Task {
         const int64_t classes = inputs_.classes, first = (first_row_ + i) * classes, last = params_.rows * classes;
         for (int64_t c = 0; c < classes; c += 64) {
           uint64_t set = label_word(inputs_.row_labels, first + c, std::min<int64_t>(64, classes - c), last);
-          for (; set != 0; set &= set - 1) planes[plane_of(c + __builtin_ctzll(set)) + i / panel] |= bit;
+          for (; set != 0; set &= set - 1) planes[plane_of(c + __builtin_ctzll(set), i / panel)] |= bit;
         }
       }
     }
     if (inputs_.similarity != Similarity::multi_hot || !few_classes()) return;
-    for (int64_t c = 0; c < inputs_.classes; c += 4, planes += 16 * tile_panels) {
-      Panels* subsets = reinterpret_cast<Panels*>(planes);
+    const uint64_t* end = planes + (inputs_.classes + 3) / 4 * 16 * tile_panels;
+    for (; planes != end; planes += 16 * subset_step) {
       for (int64_t subset = 3; subset < 16; ++subset) {
-        subsets[subset] |= subsets[subset & (subset - 1)] | subsets[subset & -subset];
+        const uint64_t *rest = planes + (subset & (subset - 1)) * subset_step,
+                       *one = planes + (subset & -subset) * subset_step;
+        for (int64_t p = 0; p < subset_step; ++p) planes[subset * subset_step + p] |= rest[p] | one[p];
       }
     }
   }
@@ -256,6 +272,7 @@ class Task {
       }
     } else if (inputs_.similarity == Similarity::multi_hot) {
       const int64_t classes = inputs_.classes, last = params_.columns * classes;
+      if (W::exist && few_classes()) return look_up_labels(column, n, words);
       for (int64_t j = 0; j < n; ++j) {
         Panels any{};
         for (int64_t c = 0; c < classes; c += 64) {
@@ -268,8 +285,29 @@ class Task {
       for (int64_t p = 0; p < panels_; ++p) {
         uint64_t rows[64] = {};
         for (int64_t i = 0; i < panel_rows(p); ++i) rows[i] = matrix_word(first_row_ + p * panel + i, column, n);
-        transpose_bits(rows);
+        transpose(rows);
         std::memcpy(words + p * block, rows, static_cast<size_t>(n) * sizeof *words);
+      }
+    }
+  }
+
+  // read_similarity of few classes, eight columns at a time.
+  void look_up_labels(int64_t column, int64_t n, uint64_t* words) const {
+    if constexpr (W::exist) {
+      const int64_t classes = inputs_.classes, last = params_.columns * classes;
+      alignas(64) uint64_t labels[2 * block] = {};
+      for (int64_t j = 0; j < n; ++j) {
+        for (int64_t c = 0; c < classes; c += 64) {
+          const int64_t first = (column + j) * classes + c;
+          labels[c / 64 * block + j] =
+              label_word(inputs_.column_labels, first, std::min<int64_t>(64, classes - c), last);
+        }
+      }
+      constexpr decltype(&W::template rows_of<1>) of_panels[] = {W::template rows_of<1>, W::template rows_of<2>,
+                                                                 W::template rows_of<3>, W::template rows_of<4>};
+      static_assert(tile_panels == 4 && block % W::lanes == 0);
+      for (int64_t j = 0; j < n; j += W::lanes) {
+        of_panels[panels_ - 1](labels + j, block, (classes + 3) / 4, planes_, words + j, block);
       }
     }
   }
@@ -283,8 +321,16 @@ class Task {
       }
     } else {
       for (; classes != 0; classes &= classes - 1) {
-        any |= *reinterpret_cast<const Panels*>(planes_ + plane_of(first + __builtin_ctzll(classes)));
+        any |= *reinterpret_cast<const Panels*>(planes_ + plane_of(first + __builtin_ctzll(classes), 0));
       }
+    }
+  }
+
+  static void transpose(uint64_t (&words)[64]) {
+    if constexpr (W::exist) {
+      W::transpose(words);
+    } else {
+      transpose_bits(words);
     }
   }
 
@@ -372,7 +418,10 @@ class Task {
       v_ = columns_;
     }
     if (tile_ == 0 && !params_.with_itself && !problem_.error_aware()) sums_.poison += poison_of<S>(v_, n * padded_);
-    if (problem_.counts_agreement()) sum_subsets(n);
+    if (problem_.counts_agreement()) {
+      threes_hold_ = sum_threes(n);
+      if (!threes_hold_) sum_subsets(n);
+    }
   }
 
   // Sums of signs per class of the columns, how many are not 0, and whether one is not finite.
@@ -526,7 +575,8 @@ class Task {
   void count_agreement(int64_t p, int64_t n) const {
     uint64_t rows[64] = {};
     std::memcpy(rows, words_ + p * block, static_cast<size_t>(n) * sizeof *rows);
-    transpose_bits(rows);
+    transpose(rows);
+    if (threes_hold_) return count_threes(p, rows);
     const int64_t stride = problem_.padded_bits(), count = panel_rows(p);
     for (int64_t first = 0; first < bits_; first += 64) {
       int32_t* to = problem_.agreeing + (chunk_ * params_.rows + first_row_ + p * panel) * stride + first;
@@ -551,6 +601,68 @@ class Task {
       for (int64_t k = 0; k < 64; ++k) to[k] += sums[k];
     } else {
       for (int64_t k = 0; k < bits; ++k) to[k] += sums[k];
+    }
+  }
+
+  // The same for a block without zeros, where the sum is sum_j S_ij - 2 sum_j S_ij [v_jk < 0], and counted in words:
+  // the tables of negative ones of each three columns. False where there are zeros; else it does what sum_signs does,
+  // too.
+  bool sum_threes(int64_t n) {
+    if constexpr (W::exist) {
+      bool finite = true;
+      for (int64_t first = 0; first < bits_; first += 64) {
+        if (!W::negative_of_threes(v_ + first, padded_, n, std::min<int64_t>(64, bits_ - first),
+                                   threes_ + first / 64 * W::threes * 16, signs_ + first, finite)) {
+          return false;
+        }
+      }
+      if (tile_ != 0) return true;
+      const int64_t width = problem_.sign_bits();
+      int32_t *sums = problem_.class_sums + chunk_ * width, *nonzero = problem_.nonzero + chunk_ * width;
+      for (int64_t k = 0; k < bits_; ++k) sums[k] += signs_[k];
+      for (int64_t k = 0; k < bits_; ++k) nonzero[k] += static_cast<int32_t>(n);
+      if (!finite) sums_.poison = std::numeric_limits<double>::quiet_NaN();
+      return true;
+    } else {
+      return false;
+    }
+  }
+
+  // counts_[panel][64 bits][8 rows][plane][row], similar_[panel][row]: enough for as many columns as total_counts waits
+  // for.
+  void count_threes(int64_t p, const uint64_t* rows) const {
+    if constexpr (W::exist) {
+      static_assert(block * narrow_blocks <= W::most_counted);
+      for (int64_t i = 0; i < panel; ++i) similar_[p * panel + i] += __builtin_popcountll(rows[i]);
+      const int64_t count = panel_rows(p), signs = problem_.sign_bits();
+      for (int64_t first = 0; first < bits_; first += 64) {
+        const uint64_t* tables = threes_ + first / 64 * W::threes * 16;
+        uint64_t* counts = counts_ + (p * signs + first) * W::planes;
+        for (int64_t i = 0; i < count; i += W::lanes) W::count(rows + i, tables, counts + i * W::planes);
+      }
+    }
+  }
+
+  // What has been counted goes to the sums.
+  void total_counts() const {
+    if constexpr (W::exist) {
+      const int64_t stride = problem_.padded_bits(), signs = problem_.sign_bits();
+      for (int64_t i = 0; i < rows_; ++i) {
+        for (int64_t first = 0; first < bits_; first += 64) {
+          int32_t* to = problem_.agreeing + (chunk_ * params_.rows + first_row_ + i) * stride + first;
+          const int64_t bits = std::min<int64_t>(64, bits_ - first);
+          const int64_t at = (i / panel * signs + first + i % panel / W::lanes * W::lanes) * W::planes;
+          int16_t sums[64];
+          W::total(counts_ + at + i % W::lanes, similar_[i], sums);
+          if (bits == 64) {
+            for (int64_t k = 0; k < 64; ++k) to[k] += sums[k];
+          } else {
+            for (int64_t k = 0; k < bits; ++k) to[k] += sums[k];
+          }
+        }
+      }
+      std::memset(counts_, 0, static_cast<size_t>(panels_ * W::planes * signs) * sizeof *counts_);
+      std::memset(similar_, 0, static_cast<size_t>(panels_ * panel) * sizeof *similar_);
     }
   }
 
@@ -592,6 +704,9 @@ class Task {
   double* values_ = nullptr;  // [panels_, 2, panel]: of similar and of dissimilar pairs
   uint64_t *words_ = nullptr, *transposed_ = nullptr, *planes_ = nullptr;
   int8_t* subsets_ = nullptr;
+  bool threes_hold_ = false;  // what count_agreement needs of the block is in threes_, not in subsets_
+  uint64_t *threes_ = nullptr, *counts_ = nullptr;
+  int32_t *similar_ = nullptr, *signs_ = nullptr;
 };
 
 template <class S>
