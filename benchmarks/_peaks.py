@@ -124,7 +124,7 @@ class Memory:
     def scan(self, name: str, q: NDArray[np.uint8], g: NDArray[np.uint8], threads: int = 1) -> int:
         """The sum of the Hamming distances of all pairs of codes from :func:`as_words`, nothing else kept; -1 where
         this CPU does not run it. The queries are divided among the threads."""
-        size = -(-len(q) // threads)
+        size = max(1, -(-len(q) // threads))
 
         def part(start: int) -> int:
             rows = q[start : start + size]
