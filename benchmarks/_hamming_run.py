@@ -115,13 +115,13 @@ def check_topk(x: Inputs, k: int, queries: range) -> None:
         order = np.argsort(true, kind="stable")[:k]
         same = np.array_equal(ids[i].numpy(), order) and np.array_equal(distances[i].numpy(), true[order])
         require(same, f"top-{k} of query {i} is not that of a stable sort")
-    above_the_cut = distances < distances[:, -1:]
-    ours = torch.where(above_the_cut, ids, -1).sort(1).values
+    nearer = distances < distances[:, -1:]
+    ours = torch.where(nearer, ids, -1).sort(1).values
     for name, search in faiss_searches(x).items():
         theirs = [torch.from_numpy(part) for part in search(k)]
         require(torch.equal(theirs[0].to(torch.int16), distances), f"top-{k}: {name} has other distances")
-        kept = torch.where(above_the_cut, theirs[1], -1).sort(1).values
-        require(torch.equal(kept, ours), f"top-{k}: {name} has other items above the cut")
+        kept = torch.where(nearer, theirs[1], -1).sort(1).values
+        require(torch.equal(kept, ours), f"top-{k}: {name} has other items nearer than the last")
 
 
 def check_codes(x: Inputs, queries: range) -> None:

@@ -1,6 +1,6 @@
 """Hamming evaluation and search, 1,000 queries x 59,000 codes: times against what people would use otherwise.
 
-    python benchmarks/hamming.py                          # everything, about MINUTES minutes; writes results/
+    python benchmarks/hamming.py                          # everything, about ten minutes; writes results/
     python benchmarks/hamming.py --quick                  # a minute: 100 x 5,900, into build/
     python benchmarks/hamming.py --shapes 24-bits         # one shape, into build/
     python benchmarks/hamming.py --device cuda            # 10,000 x 100,000,000 on a GPU
@@ -12,7 +12,7 @@ Results come first. Before anything is timed, every process compares its results
 wrong: histograms, AP (expected and stable, to 1e-12), distances and top-k of some queries with brute force in numpy;
 all results of all levels, of two threads and of the prepared gallery with each other, bit for bit; the argsort peer's
 mAP with the bounds over all orders of ties; the sums of the plain scans with the histograms. Top-k is compared with
-FAISS for all queries: distances are equal, and so are the items above the last distance of a query; of the items at
+FAISS for all queries: distances are equal, and so are the items nearer than the last distance of a query; of those at
 the last distance FAISS takes any, rdh_ext the first.
 
 Tasks and providers. "mAP" is both histograms, AP with the exact expectation over ties and its mean: a call of
@@ -25,6 +25,11 @@ xor + popcount of all pairs in C++, distances added and forgotten (peaks_scan.h)
 has counts; "popcnt" is one word at a time, "avx2" and "avx512" look up nibbles, "avx512 vpopcntdq" counts in vectors.
 "top-K" is rdh_ext.hamming_topk against the two modes of the same FAISS index, which is built before. "distance" is
 beside a copy of 2 bytes per pair, "pack" beside one read of the activations, "unpack" beside filling its result.
+
+Bars. mAP 100 times as fast as numpy argsort, 2.5 times as FAISS k=1, and with AVX-512 at 0.3 of the pairs per second of
+the scan; stable ties in 4 times the time, with every tenth item relevant; top-100, 1,000 and 5,000 6, 5 and 12 times as
+fast as the faster mode of FAISS; two threads 1.8 times as fast as one. On a GPU 1e12 pairs per second with relevance,
+and 10,000 x 100,000,000 in 1.5 s.
 
 Shapes. Random codes of 64 and of 24 bits with 10 class ids. "trained" codes are those of their class, a tenth of them
 those of another, with 1 % of the bits flipped: many repeat. "multi-hot" has 80 classes like those of MS-COCO, 2.9
@@ -120,7 +125,10 @@ def run_cpu(options: argparse.Namespace, out: Path) -> None:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="default: results/, or build/ where it is not the whole measurement")
-    parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES), metavar="SHAPE")
+    names = ", ".join(SHAPES)
+    parser.add_argument(
+        "--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES), metavar="SHAPE", help=f"of {names}"
+    )
     parser.add_argument("--queries", type=int, help="how many, in place of those above")
     parser.add_argument("--items", type=int, help="codes of the gallery, likewise")
     parser.add_argument("--processes", type=int, default=3, help="fresh processes per shape (default: %(default)s)")
@@ -130,9 +138,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.rounds < 2 or options.processes < 1:
         parser.error("at least 2 rounds in 1 process")
-    options.whole = not (options.quick or options.queries or options.items) and options.shapes == list(SHAPES)
     queries, items = (QUICK if options.quick else SIZES)[options.device]
-    options.queries, options.items = options.queries or queries, options.items or items
+    options.queries = queries if options.queries is None else options.queries
+    options.items = items if options.items is None else options.items
+    whole_size = (options.queries, options.items) == SIZES[options.device]
+    options.whole = not options.quick and whole_size and options.shapes == list(SHAPES)
     if min(options.queries, options.items) < 1:
         parser.error("at least 1 query and 1 item")
     return options

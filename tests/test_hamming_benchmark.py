@@ -298,7 +298,7 @@ def test_only_the_whole_measurement_writes_the_committed_results() -> None:
     for arguments in (["--quick"], ["--shapes", "24-bits"], ["--queries", "10"], ["--items", "10"]):
         assert not script.parse(arguments).whole
     assert script.parse(["--device", "cuda"]).items == 100_000_000
-    for wrong in (["--rounds", "1"], ["--items", "-1"], ["--shapes", "no-such-shape"]):
+    for wrong in (["--rounds", "1"], ["--items", "0"], ["--shapes", "no-such-shape"]):
         with pytest.raises(SystemExit):
             script.parse(wrong)
 
