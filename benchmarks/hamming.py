@@ -22,7 +22,7 @@ more. "numpy argsort" is the evaluation of DeepHash-pytorch, query by query: a p
 codes, argsort, precision at the relevant ranks. "FAISS ... k=1" is only a search: IndexBinaryFlat for the nearest item.
 torchmetrics (RetrievalMAP) and scikit-learn (average_precision_score) get every 20th query, times 20. "scan" is a plain
 xor + popcount of all pairs in C++, distances added and forgotten (peaks_scan.h): the fastest of the levels that the CPU
-has counts; "popcnt" is one word at a time, "avx2" and "avx512" look up nibbles, "avx512 vpopcntdq" counts in vectors.
+has counts; "popcnt" is one word at a time, "avx2" and "avx512" look up nibbles, "avx512vpopcntdq" counts in vectors.
 "top-K" is rdh_ext.hamming_topk against the two modes of the same FAISS index, which is built before. "distance" is
 beside a copy of 2 bytes per pair, "pack" beside one read of the activations, "unpack" beside filling its result.
 

@@ -52,12 +52,13 @@ HAMMING_PROVIDERS = {  # label -> providers, of which the fastest is shown
     "**rdh_ext**": ("rdh_ext",),
     "rdh_ext, gallery prepared": ("rdh_ext gallery",),
     'rdh_ext, `ties="stable"`': ("rdh_ext stable",),
+    "rdh_ext without VPOPCNTDQ": ("rdh_ext avx512",),
     "rdh_ext without AVX-512": ("rdh_ext avx2",),
     "argsort in numpy, as in DeepHash-pytorch": ("numpy argsort",),
     "torchmetrics, `RetrievalMAP`": ("torchmetrics",),
     "scikit-learn, `average_precision_score`": ("scikit-learn",),
     "FAISS, search for one nearest item": ("FAISS heap k=1", "FAISS counting k=1"),
-    "xor + popcount of all pairs, nothing kept": ("scan popcnt", "scan avx2", "scan avx512", "scan avx512 vpopcntdq"),
+    "xor + popcount of all pairs, nothing kept": ("scan popcnt", "scan avx2", "scan avx512", "scan avx512vpopcntdq"),
 }
 HAMMING_TOPK = {"top-100": "k = 100", "top-1000": "k = 1,000", "top-5000": "k = 5,000"}
 HAMMING_SEARCHES = {
