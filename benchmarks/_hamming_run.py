@@ -37,7 +37,7 @@ from rdh_ext import _native
 
 CHECKED = 5  # queries that are compared with numpy
 RELATIVE = 1e-12
-FEW_ROUNDS = 5  # for what takes a second or more
+FEW_ROUNDS = 5  # for what takes half a second or more
 
 
 class Wrong(Exception):
@@ -236,9 +236,8 @@ def not_installed(samples: dict[str, list[float]]) -> list[str]:
 def slow(name: str) -> bool:
     """Whether a provider takes part in a few rounds only."""
     task, provider = name.split(": ")
-    return provider in ("numpy argsort", "torchmetrics", "scikit-learn") or (
-        provider == "FAISS heap" and task != "top-100"
-    )
+    many = provider == "FAISS heap" and task != "top-100"
+    return many or provider in ("numpy argsort", "torchmetrics", "scikit-learn", "rdh_ext scalar")
 
 
 def measure_time(shape: str, queries: int, items: int, rounds: int, seconds: float, seed: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Hamming evaluation and search, 1,000 queries x 59,000 codes: times against what people would use otherwise.
 
-    python benchmarks/hamming.py                          # everything, about ten minutes; writes results/
+    python benchmarks/hamming.py                          # everything, a quarter of an hour; writes results/
     python benchmarks/hamming.py --quick                  # a minute: 100 x 5,900, into build/
     python benchmarks/hamming.py --shapes 24-bits         # one shape, into build/
     python benchmarks/hamming.py --device cuda            # 10,000 x 100,000,000 on a GPU
@@ -38,7 +38,7 @@ labels per item.
 How it is measured. One thread, where nothing else is said. In each of several fresh processes per shape all providers
 take turns, round by round. A ratio is the median over the rounds of one process of (peer's time / rdh_ext's time), both
 from the same round, and so at the same clock; what is shown, and what the bars are about, is the median over the
-processes. What takes a second or more takes part in 5 rounds only. Of the two modes of FAISS the faster one counts.
+processes. What takes half a second or more takes part in 5 rounds only. Of the two modes of FAISS the faster counts.
 malloc keeps memory mapped for both sides (benchmarks/_measure.py).
 """
 
