@@ -111,6 +111,7 @@ class Memory:
         self._scan.argtypes = (ctypes.c_int, ctypes.c_int, pointer, integer, pointer, integer)
         self._read.argtypes = (pointer, integer)
         self._scan.restype = self._read.restype = integer
+        self._pool = ThreadPoolExecutor()  # kept: to start threads takes as long as some scans
 
     def read(self, memory: NDArray[np.generic]) -> None:
         """Every byte of a contiguous array, once."""
@@ -133,5 +134,4 @@ class Memory:
 
         if threads == 1:
             return part(0)
-        with ThreadPoolExecutor(threads) as pool:  # a call through ctypes leaves Python's lock to the others
-            return sum(pool.map(part, range(0, len(q), size)))
+        return sum(self._pool.map(part, range(0, len(q), size)))  # ctypes leaves Python's lock to the others
