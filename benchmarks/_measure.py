@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import rdh_ext
+from rdh_ext import _native
 
-RESULTS = Path(__file__).resolve().parent / "results"
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
 # Fresh large blocks cost a page fault per 4 KB; keeping freed memory mapped takes that out of both sides.
 MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
@@ -30,6 +36,51 @@ def keep_memory_mapped() -> None:
     if any(os.environ.get(name) != value for name, value in MALLOC.items()):
         os.environ.update(MALLOC)
         os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
+def fresh_process(program: str, what: str, environment: Mapping[str, str], **arguments: Any) -> dict[str, Any]:
+    """What ``program`` of this folder measured in a process of its own, from its last line, JSON; ends this process
+    with its words where it fails."""
+    paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]  # this tree's package, as the tests of this tree use
+    everything = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [sys.executable, str(HERE / program), what, json.dumps(arguments)]
+    done = subprocess.run(command, env=everything, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command[1:])} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def cores() -> int:
+    """What this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def threads_of_torch(threads: int) -> Iterator[None]:
+    """So many inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def with_threads(threads: int, step: Callable[[], object]) -> Callable[[], object]:
+    def run() -> object:
+        with threads_of_torch(threads):
+            return step()
+
+    return run
+
+
+def at_level(level: str, step: Callable[[], object]) -> Callable[[], object]:
+    def run() -> object:
+        with _native.forced_cpu_level(level):
+            return step()
+
+    return run
 
 
 @dataclass(frozen=True)

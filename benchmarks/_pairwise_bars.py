@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import pairwise
-from statistics import fmean, median
-from typing import Any
+from statistics import median
 
+from _bars import Bar, Run, mean, ratios
 from _measure import timing
 from _pairwise_peers import FASTEST, Shape
 
-Run = dict[str, Any]  # what _pairwise_run.py printed
 OURS = "rdh_ext"
 PEERS = (
     "eager",
@@ -36,10 +34,6 @@ FLOATS = 4.0  # extra memory in (B + N) K floats
 DOUBLING = 2.2  # extra memory at 2 N in that at N; less than 4 MiB count as 4, below which it is pages and chance
 
 
-def mean(values: Iterable[float]) -> float:
-    return fmean(values)
-
-
 def with_floor(shape: Shape, run: Run) -> Run:
     """Adds the floor of every round: theta and P V at the rate of that round, and the elementwise part."""
     samples = run["samples"]
@@ -48,12 +42,6 @@ def with_floor(shape: Shape, run: Run) -> Run:
         parts = zip(samples["fma"], samples["elementwise"], strict=True)
         samples["floor"] = [operations / rate + shape.pairs * per_pair for rate, per_pair in parts]
     return run
-
-
-def ratios(runs: list[Run], slow: str, fast: str) -> list[float]:
-    """One per process that has both: the median over rounds of slow / fast."""
-    both = [run["samples"] for run in runs if slow in run["samples"] and fast in run["samples"]]
-    return [median(a / b for a, b in zip(samples[slow], samples[fast], strict=False)) for samples in both]
 
 
 def peers_of(runs: list[Run]) -> list[str]:
@@ -71,41 +59,6 @@ def fastest(runs: list[Run], against: str = OURS) -> tuple[str, float | None]:
     found = {peer: ratio[0] for peer, ratio in best.items() if ratio}
     name = min(found, key=lambda peer: found[peer], default="none")
     return name, found.get(name)
-
-
-@dataclass(frozen=True)
-class Bar:
-    """What has to hold, and what was found: None where it could not be measured."""
-
-    shape: str
-    what: str
-    relation: str
-    limit: float
-    figure: float | None
-
-    @property
-    def held(self) -> bool | None:
-        if self.figure is None:
-            return None
-        return self.figure >= self.limit if self.relation == ">=" else self.figure <= self.limit
-
-    @property
-    def verdict(self) -> str:
-        return {True: "held", False: "MISSED", None: "not measured"}[self.held]
-
-    def sentence(self) -> str:
-        figure = "-" if self.figure is None else f"{self.figure:.4g}"
-        return f"{self.verdict:12s} {self.shape:20s} {self.what}: {figure}, bar {self.relation} {self.limit:g}"
-
-    def row(self) -> dict[str, str]:
-        return {
-            "shape": self.shape,
-            "bar": self.what,
-            "relation": self.relation,
-            "limit": f"{self.limit:g}",
-            "figure": "" if self.figure is None else f"{self.figure:.4g}",
-            "verdict": self.verdict,
-        }
 
 
 def _time_bar(shape: str, what: str, relation: str, limit: float, runs: list[Run]) -> Bar:

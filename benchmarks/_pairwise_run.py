@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from _measure import machine, sample
+from _measure import at_level, cores, machine, sample, with_threads
 from _pairwise_peers import (
     ETA,
     SCALE,
@@ -51,33 +50,9 @@ def training_step(loss: Loss, x: Inputs) -> Step:
     return lambda: torch.autograd.grad(loss(x), x.h)
 
 
-def at_level(level: str, step: Step) -> Step:
-    def run() -> object:
-        with _native.forced_cpu_level(level):
-            return step()
-
-    return run
-
-
-def with_threads(threads: int, step: Step) -> Step:
-    def run() -> object:
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            return step()
-        finally:
-            torch.set_num_threads(before)
-
-    return run
-
-
 def lower_levels() -> list[str]:
     """What the CPU kernels are also measured at."""
     return [level for level in _native.cpu_levels()[:-1] if level == "avx2"]
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def providers_of(shape: Shape, x: Inputs, losses: dict[str, Loss]) -> dict[str, Step]:

@@ -1,4 +1,4 @@
-"""What this CPU's arithmetic can do, measured on the spot: ``peaks.cpp``, compiled into ``build/`` and loaded."""
+"""What this CPU can do at most, measured on the spot: ``peaks.cpp``, compiled into ``build/`` and loaded."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parent / "csrc"
 CACHE = HERE.parent / "build" / "peaks"
 FLAGS = ("-std=c++20", "-O3", "-ffp-contract=off", "-shared", "-fPIC", f"-I{CSRC}")
 LEVELS = {"avx2": 1, "avx512": 2, "avx512vpopcntdq": 2}
+SCANS = ("popcnt", "avx2", "avx512", "avx512vpopcntdq")
 
 
 class Unavailable(Exception):
@@ -34,7 +38,7 @@ def _compiler() -> list[str]:
 def _compiled(cache: Path) -> Path:
     """The library, built again where one of its sources or the command has changed."""
     command = [*_compiler(), *FLAGS]
-    sources = [HERE / "peaks.cpp", HERE / "peaks_simd.inl"]
+    sources = [HERE / "peaks.cpp", *sorted(HERE.glob("peaks_*"))]
     folders = (CSRC / "common", CSRC / "kernels", CSRC / "kernels" / "cpu")
     included = sorted(path for folder in folders for path in folder.iterdir() if path.suffix in (".h", ".inl"))
     digest = hashlib.sha256(repr(command).encode())
@@ -54,6 +58,13 @@ def _compiled(cache: Path) -> Path:
     return library
 
 
+def _loaded(cache: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(_compiled(cache)))
+    except OSError as error:
+        raise Unavailable(f"the compiled peaks do not load: {error}") from error
+
+
 class Peaks:
     """The rates of one CPU level: "avx2" or "avx512". Raises :class:`Unavailable`."""
 
@@ -61,10 +72,7 @@ class Peaks:
         if level not in LEVELS:
             raise Unavailable(f"peaks are measured at the levels {', '.join(LEVELS)}, this is {level}")
         self._level = LEVELS[level]
-        try:
-            self._library = ctypes.CDLL(str(_compiled(cache)))
-        except OSError as error:
-            raise Unavailable(f"the compiled peaks do not load: {error}") from error
+        self._library = _loaded(cache)
         for name in ("fma_flops_per_second", "elementwise_seconds_per_pair"):
             function = getattr(self._library, name)
             function.argtypes, function.restype = (ctypes.c_int, ctypes.c_double), ctypes.c_double
@@ -82,3 +90,48 @@ class Peaks:
         """Seconds per pair of the elementwise part of the pairwise loss, one thread; None where that is not known."""
         per_pair = float(self._library.elementwise_seconds_per_pair(self._level, seconds))
         return per_pair if per_pair > 0 else None
+
+
+def as_words(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Packed codes of up to 64 bits in words of 4 or 8 bytes, as many bytes as a row of the result has."""
+    if codes.shape[1] > 8:
+        raise Unavailable(f"the plain scan takes codes of up to 8 bytes, these have {codes.shape[1]}")
+    words = np.zeros((len(codes), 4 if codes.shape[1] <= 4 else 8), dtype=np.uint8)
+    words[:, : codes.shape[1]] = codes
+    return words
+
+
+class Memory:
+    """One read of memory, and the plain scan of codes. Raises :class:`Unavailable`."""
+
+    def __init__(self, cache: Path = CACHE) -> None:
+        library = _loaded(cache)
+        pointer, integer = ctypes.c_void_p, ctypes.c_int64
+        self._scan, self._read = library.hamming_scan, library.read_through
+        self._scan.argtypes = (ctypes.c_int, ctypes.c_int, pointer, integer, pointer, integer)
+        self._read.argtypes = (pointer, integer)
+        self._scan.restype = self._read.restype = integer
+        self._pool = ThreadPoolExecutor()  # kept: to start threads takes as long as some scans
+
+    def read(self, memory: NDArray[np.generic]) -> None:
+        """Every byte of a contiguous array, once."""
+        self._read(memory.ctypes.data, memory.nbytes)
+
+    def scans(self) -> tuple[str, ...]:
+        """Of :data:`SCANS` those that this CPU runs, slowest first."""
+        none = np.zeros((0, 8), dtype=np.uint8)
+        return tuple(name for name in SCANS if self.scan(name, none, none) == 0)
+
+    def scan(self, name: str, q: NDArray[np.uint8], g: NDArray[np.uint8], threads: int = 1) -> int:
+        """The sum of the Hamming distances of all pairs of codes from :func:`as_words`, nothing else kept; -1 where
+        this CPU does not run it. The queries are divided among the threads."""
+        size = max(1, -(-len(q) // threads))
+
+        def part(start: int) -> int:
+            rows = q[start : start + size]
+            args = (rows.ctypes.data, len(rows), g.ctypes.data, len(g))
+            return int(self._scan(SCANS.index(name), q.shape[1], *args))
+
+        if threads == 1:
+            return part(0)
+        return sum(self._pool.map(part, range(0, len(q), size)))  # ctypes leaves Python's lock to the others

@@ -36,35 +36,20 @@ counted; with every large block returned when it is freed, and without huge page
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import _pairwise_bars as bars
-from _measure import MALLOC, RESULTS, write_csv
+from _measure import MALLOC, RESULTS, fresh_process, write_csv
 from _pairwise_peers import SHAPES
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build"
+PROGRAM = "_pairwise_run.py"
 RETURNING = {"MALLOC_MMAP_THRESHOLD_": str(1 << 16), "MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_TOP_PAD_": "0"}
 MEMORY_ROWS, MEMORY_BITS = 128, 64
 MEMORY_COLUMNS = (100_000, 200_000, 400_000)
-
-
-def fresh_process(what: str, malloc: dict[str, str], **arguments: Any) -> dict[str, Any]:
-    """What a new process measured; ends this one with its words where it fails."""
-    paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]  # this tree's package, as the tests of this tree use
-    environment = {**os.environ, **malloc, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, str(HERE / "_pairwise_run.py"), what, json.dumps(arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(command[1:])} ended with {done.returncode}:\n{done.stderr[-3000:]}")
-    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return measured
 
 
 def measure_times(shapes: list[str], processes: int, rounds: int, seconds: float) -> dict[str, list[bars.Run]]:
@@ -75,7 +60,7 @@ def measure_times(shapes: list[str], processes: int, rounds: int, seconds: float
     for number in range(processes):
         for shape in shapes:
             print(f"  {time.monotonic() - start:5.0f} s  process {number + 1} of {processes}: {shape}", flush=True)
-            run = fresh_process("time", MALLOC, shape=shape, rounds=rounds, seconds=seconds, seed=number)
+            run = fresh_process(PROGRAM, "time", MALLOC, shape=shape, rounds=rounds, seconds=seconds, seed=number)
             runs[shape].append(bars.with_floor(SHAPES[shape], run))
     return runs
 
@@ -88,7 +73,7 @@ def measure_memory(lengths: tuple[int, ...]) -> list[dict[str, str]]:
             kind = "multi-hot" if multi_hot else "class ids"
             for columns in lengths:
                 problem = {"rows": MEMORY_ROWS, "columns": columns, "bits": MEMORY_BITS, "multi_hot": multi_hot}
-                run = fresh_process("memory", RETURNING, provider=provider, **problem)
+                run = fresh_process(PROGRAM, "memory", RETURNING, provider=provider, **problem)
                 floats = run["bytes"] / 4 / ((MEMORY_ROWS + columns) * MEMORY_BITS)
                 print(f"  {provider:8s} {kind:10s} N = {columns:7,}  {run['bytes'] / 2**20:8.1f} MiB", end="")
                 print(f"  {floats:6.3f} (B + N) K floats", flush=True)

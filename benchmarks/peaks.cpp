@@ -4,12 +4,15 @@
 
 #include <chrono>
 #include <cstdint>
+#include <cstring>
+#include <vector>
 
 #include "common/element.h"
 #include "common/host_device.h"
 #include "common/intrinsics.h"
 #include "common/target_region.h"
 #include "kernels/cpu/pairwise_loss_problem.h"
+#include "peaks_scan.h"
 
 namespace rdh {
 namespace {
@@ -63,6 +66,19 @@ namespace avx512 {
 RDH_TARGET_END
 #endif
 
+#if RDH_X86
+template <class Word>
+int64_t scanned(int level, const void* q, int64_t queries, const void* g, int64_t gallery) {
+  std::vector<scan::Query<Word>> prepared(static_cast<size_t>(queries));
+  for (int64_t i = 0; i < queries; ++i) {
+    Word word;
+    std::memcpy(&word, static_cast<const Word*>(q) + i, sizeof(Word));
+    prepared[static_cast<size_t>(i)] = scan::query_of(word);
+  }
+  return scan::sum_of_distances(level, prepared.data(), queries, static_cast<const Word*>(g), gallery);
+}
+#endif
+
 }  // namespace
 }  // namespace rdh
 
@@ -86,5 +102,30 @@ double elementwise_seconds_per_pair(int level, double seconds) {
   if (level == 2 && runs(2)) return seconds_per_unit(seconds, avx512::pairs_block);
 #endif
   return -1;
+}
+
+// The plain scan: the sum of the Hamming distances of all pairs of codes, words of 4 or 8 bytes. Levels: 0 popcnt,
+// 1 AVX2, 2 AVX-512, 3 AVX-512 with VPOPCNTDQ.
+int64_t hamming_scan(int level, int word_bytes, const void* q, int64_t queries, const void* g, int64_t gallery) {
+  using namespace rdh;
+#if RDH_X86
+  if (scan::runs(level) && word_bytes == 4) return scanned<uint32_t>(level, q, queries, g, gallery);
+  if (scan::runs(level) && word_bytes == 8) return scanned<uint64_t>(level, q, queries, g, gallery);
+#else
+  (void)level, (void)word_bytes, (void)q, (void)queries, (void)g, (void)gallery;
+#endif
+  return -1;
+}
+
+// One read of memory, 64 bytes at a time as far as they go, with as little as possible done to it.
+int64_t read_through(const void* memory, int64_t bytes) {
+  const auto* words = static_cast<const uint64_t*>(memory);
+  uint64_t seen[8] = {};
+  for (int64_t i = 0; i + 8 <= bytes / 8; i += 8) {
+    for (int lane = 0; lane < 8; ++lane) seen[lane] |= words[i + lane];
+  }
+  uint64_t all = 0;
+  for (const uint64_t lane : seen) all |= lane;
+  return static_cast<int64_t>(all >> 1);
 }
 }

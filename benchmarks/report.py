@@ -41,6 +41,33 @@ PAIRWISE_PROVIDERS = {  # label -> providers, of which the fastest is shown
     "eager, Eq. 4 as printed: a mask `[B, N, K]`": ("literal",),
     "two matrix products and the elementwise part": ("floor",),
 }
+HAMMING = "hamming_cpu"
+HAMMING_SHAPES = {
+    "64-bits": "64 bits",
+    "64-bits-trained": "64 bits, trained",
+    "24-bits": "24 bits",
+    "64-bits-multi-hot": "64 bits, 80 labels",
+}
+HAMMING_PROVIDERS = {  # label -> providers, of which the fastest is shown
+    "**rdh_ext**": ("rdh_ext",),
+    "rdh_ext, gallery prepared": ("rdh_ext gallery",),
+    'rdh_ext, `ties="stable"`': ("rdh_ext stable",),
+    "rdh_ext without VPOPCNTDQ": ("rdh_ext avx512",),
+    "rdh_ext without AVX-512": ("rdh_ext avx2",),
+    "argsort in numpy, as in DeepHash-pytorch": ("numpy argsort",),
+    "torchmetrics, `RetrievalMAP`": ("torchmetrics",),
+    "scikit-learn, `average_precision_score`": ("scikit-learn",),
+    "FAISS, search for one nearest item": ("FAISS heap k=1", "FAISS counting k=1"),
+    "xor + popcount of all pairs, nothing kept": ("scan popcnt", "scan avx2", "scan avx512", "scan avx512vpopcntdq"),
+}
+HAMMING_TOPK = {"top-100": "k = 100", "top-1000": "k = 1,000", "top-5000": "k = 5,000"}
+HAMMING_SEARCHES = {
+    "**rdh_ext**": ("rdh_ext",),
+    "rdh_ext, gallery prepared": ("rdh_ext gallery",),
+    "rdh_ext without AVX-512": ("rdh_ext avx2",),
+    "FAISS, counting": ("FAISS counting",),
+    "FAISS, heap": ("FAISS heap",),
+}
 
 
 def read(name: str) -> list[dict[str, str]]:
@@ -168,6 +195,54 @@ def pairwise() -> str:
     )
 
 
+def hamming() -> str:
+    """The same for evaluation and search in Hamming space; nothing before it has been measured."""
+    if not (RESULTS / f"{HAMMING}.csv").exists():
+        return ""
+    rows = read(f"{HAMMING}.csv")
+    row = rows[0]
+    maps = {(one["provider"], one["shape"]): one for one in rows if one["task"] == "mAP"}
+    searches = {(one["provider"], one["task"]): one for one in rows if one["shape"] == "64-bits"}
+    rate = float(maps["rdh_ext", "64-bits"]["gpairs_per_second"])
+    size = f"{int(row['queries']):,} queries x {int(row['items']):,} codes"
+    return "\n".join(
+        [
+            "## Speed of evaluation and search",
+            "",
+            f"{size}, on one thread. The first line of a table is the time of rdh_ext, the others are multiples of it.",
+            "",
+            *_times("mAP over the whole gallery", HAMMING_SHAPES, HAMMING_PROVIDERS, maps),
+            "",
+            *_times("`hamming_topk`, 64 bits", HAMMING_TOPK, HAMMING_SEARCHES, searches),
+            "",
+            f"{row['device']}, {row['threads']} thread, {row['level']}, torch {row['torch']}; mAP of 64 bits at",
+            f"{rate:.3g} billion pairs per second. Medians of {row['processes']} processes, every provider in turn,",
+            "after results were compared: `python benchmarks/hamming.py --help` says how, and who is who.",
+        ]
+    )
+
+
+def _times(
+    title: str,
+    columns: dict[str, str],
+    lines: dict[str, tuple[str, ...]],
+    cell: dict[tuple[str, str], dict[str, str]],
+) -> list[str]:
+    """A table: milliseconds in its first line, and in the others multiples of them, of the fastest of the providers."""
+    table = [f"| {title} | {' | '.join(columns.values())} |", "|---|" + "---:|" * len(columns)]
+    for label, providers in lines.items():
+        cells = []
+        for column in columns:
+            found = [cell[name, column] for name in providers if (name, column) in cell]
+            if label == next(iter(lines)):
+                cells.append(f"{float(found[0]['p50_us']) / 1e3:,.2f} ms" if found else "")
+            else:
+                cells.append(_multiple(min(float(one["times_rdh_ext"]) for one in found)) if found else "")
+        if any(cells):
+            table.append(f"| {label} | {' | '.join(cells)} |")
+    return table
+
+
 def _multiple(times: float) -> str:
     return f"{times:.2f} x" if times < 100 else f"{times:,.0f} x"
 
@@ -184,7 +259,8 @@ def _span(rows: list[dict[str, str]], column: str) -> str:
 
 def rendered(text: str) -> str:
     """``text`` with every marked section filled in."""
-    for name, section in (("demo", demo), ("amplifier", amplifier), ("pairwise", pairwise)):
+    sections = {"demo": demo, "amplifier": amplifier, "pairwise": pairwise, "hamming": hamming}
+    for name, section in sections.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, _, rest = text.partition(begin)
         _, _, after = rest.partition(end)
