@@ -192,7 +192,7 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
           distances(planes + chunk * in.bits * 64, flips, in.bits, bytes, bytes + chunk_items);
           rank_long(bytes, bytes + chunk_items, of_chunk, count, seen, *found);
         }
-        if (problem.ranks != nullptr) {
+        if (problem.totals == nullptr) {
           problem.put_ranks(query, found->rank, found->relevant_rank, found->count);
         } else {
           const int64_t at = slab / problem.parts.slabs_of_group * in.queries + query;
