@@ -110,24 +110,16 @@ template <int Level, bool First>
 
 constexpr int most_digits = 13;  // of distances up to 4,096
 
-// Takes up as many planes as fit, 2^Level of them, if there are so many; the first ones start the numbers.
+// Takes up 2^Level planes, if there are so many, and lets the carry ripple.
 template <int Level>
-[[gnu::always_inline]] inline void absorb_some(const uint64_t*& plane, const uint64_t*& flip, int64_t& left,
-                                               bool& first, V* c, int digits) {
+[[gnu::always_inline]] inline void absorb_some(const uint64_t*& plane, const uint64_t*& flip, int64_t& left, V* c,
+                                               int digits) {
   if (left < (1 << Level)) return;
-  if (first) {
-    c[Level] = absorb<Level, true>(plane, flip, c);
-    first = false;
-    if (left > (1 << Level)) {
-      for (int i = Level + 1; i < most_digits; ++i) c[i] = Bits::zero();
-    }
-  } else {
-    V carry = absorb<Level, false>(plane, flip, c);
-    for (int i = Level; i < digits; ++i) {
-      const V old = c[i];
-      c[i] = Bits::differ(old, carry);
-      carry = Bits::both(old, carry);
-    }
+  V carry = absorb<Level, false>(plane, flip, c);
+  for (int i = Level; i < digits; ++i) {
+    const V old = c[i];
+    c[i] = Bits::differ(old, carry);
+    carry = Bits::both(old, carry);
   }
   plane += 8 << Level;
   flip += 1 << Level;
@@ -136,20 +128,33 @@ template <int Level>
 
 inline int digits_of(int64_t bits) { return 64 - __builtin_clzll(static_cast<uint64_t>(bits)); }
 
-// The digits of the distances of one register of items; there are at least three, those above the highest are 0.
-[[gnu::always_inline]] inline void add_planes(const uint64_t* plane, const uint64_t* flip, int64_t bits, V* c) {
+// The digits of the distances of one register of items; there are at least three, those above the highest are 0. A
+// function of its own: a call costs nothing beside it, and what is unrolled here is long.
+[[gnu::noinline]] inline void add_planes(const uint64_t* plane, const uint64_t* flip, int64_t bits, V* c) {
   const int digits = digits_of(bits);
-  int64_t left = bits;
-  bool first = true;
-  if (bits < 4) c[1] = c[2] = Bits::zero();
-  while (left >= 64) absorb_some<6>(plane, flip, left, first, c, digits);
-  if (left == 0) return;
-  absorb_some<5>(plane, flip, left, first, c, digits);
-  absorb_some<4>(plane, flip, left, first, c, digits);
-  absorb_some<3>(plane, flip, left, first, c, digits);
-  absorb_some<2>(plane, flip, left, first, c, digits);
-  absorb_some<1>(plane, flip, left, first, c, digits);
-  absorb_some<0>(plane, flip, left, first, c, digits);
+  int64_t taken = 0;
+  if (bits >= 64) {
+    c[6] = absorb<6, true>(plane, flip, c);
+    taken = 64;
+  } else if (bits >= 32) {
+    c[5] = absorb<5, true>(plane, flip, c);
+    taken = 32;
+  } else if (bits >= 16) {
+    c[4] = absorb<4, true>(plane, flip, c);
+    taken = 16;
+  }
+  if (bits == taken) return;
+  for (int i = taken == 0 ? 0 : digits_of(taken); i < std::max(digits, 3); ++i) c[i] = Bits::zero();
+  plane += 8 * taken;
+  flip += taken;
+  int64_t left = bits - taken;
+  while (left >= 64) absorb_some<6>(plane, flip, left, c, digits);
+  absorb_some<5>(plane, flip, left, c, digits);
+  absorb_some<4>(plane, flip, left, c, digits);
+  absorb_some<3>(plane, flip, left, c, digits);
+  absorb_some<2>(plane, flip, left, c, digits);
+  absorb_some<1>(plane, flip, left, c, digits);
+  absorb_some<0>(plane, flip, left, c, digits);
 }
 
 // The digits of one register of items as numbers, where the items are in the chunk: low bytes, and high ones where
