@@ -4,10 +4,9 @@
 //            a 1, give the digits of 512 distances; the digits are spread to bytes, and these to the 16 bits of the
 //            result.
 // Memory:    a task (128 queries, 65,536 items at K = 64) makes the planes of its slab, K / 8 bytes an item, unless it
-// is
-//            given them; writes 2 bytes a pair, which is what it takes its time for.
+//            is given them; writes 2 bytes a pair, which is what it takes its time for.
 // Tiling:    slab by block of queries, 4,096 items at a time. Numerics: integers.
-// Limits:    K up to 4096. References: none.
+// Limits:    K up to 4096.
 
 #include "kernels/hamming_distance.h"
 

@@ -7,9 +7,8 @@
 //            population count serves eight; twice, for all items and for the relevant ones. Above 255 bits there are
 //            more masks than items in them: digits are turned to numbers, and counted one by one.
 // Memory:    a task (128 queries, 65,536 items at K = 64) makes the planes of its slab, K / 8 bytes an item, unless it
-// is
-//            given them, and reads them once per query from the second-level cache. Multi-hot labels: planes for the
-//            whole gallery, C / 8 bytes an item, where they are not given.
+//            is given them, and reads them once per query from the second-level cache. Multi-hot labels: planes for
+//            the whole gallery, C / 8 bytes an item, where they are not given.
 // Tiling:    slab by block of queries; counts of slabs are added to `out` by atomic additions, which integers allow.
 // Numerics:  integers, 64 bits; the same for every level, number of threads, and cut.
 // Limits:    K up to 4096; G and Q as large as memory.

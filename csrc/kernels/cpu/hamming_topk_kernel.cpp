@@ -1,14 +1,12 @@
 // Computes:  the k nearest codes of every query, sorted by (distance, gallery index): kernels/hamming_topk.h.
-// Algorithm: by counting. Distances of a query to a slab of the gallery as bytes (16 bits above 255 bits), by full
-// adders
-//            over its bit planes (kernels/hamming.h); the cut, the smallest distance within which there are k items, by
-//            counting bytes, from the cut of the query before on; the items within it, in gallery order; a counting
-//            sort by distance, which is stable. Slabs come one after the other: only what is closer than the last of
-//            the list so far can still enter it, and is merged.
-// Memory:    a task makes the planes of its slab, K / 8 bytes an item, unless it is given them; a byte or two per item
-// of
-//            a slab; 12 bytes per candidate, of which there are at most k and at most a slab's items. Few queries: a
-//            list of k per query and part of the gallery.
+// Algorithm: by counting. Full adders over the bit planes of a slab of the gallery (kernels/hamming.h) give the digits
+//            of its distances to a query. The cut, the smallest distance within which there are k items, by comparing
+//            digits with a number and counting, from the cut of the query before on; the items within it, in gallery
+//            order; a counting sort by distance, which is stable. Slabs come one after the other: only what is closer
+//            than the last of the list so far can still enter it, and is merged.
+// Memory:    a task makes the planes of its slab, K / 8 bytes an item, unless it is given them; the digits of its
+//            distances, a byte an item at K = 64; 8 bytes per candidate, of which there are at most k and at most a
+//            slab's items. Few queries: a list of k per query and part of the gallery.
 // Tiling:    blocks of 128 queries by parts of the gallery; slabs of 65,536 items at K = 64.
 // Numerics:  integers; no two items compare equal, so there is one answer.
 // Limits:    K up to 4096; any k.

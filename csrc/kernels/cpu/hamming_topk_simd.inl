@@ -110,12 +110,25 @@ struct SlabDistances {
   }
 };
 
+// An item of a slab and its distance in a word. A slab has at most 2^18 items, and a distance is at most 2^12.
+struct Candidate {
+  uint32_t word;
+
+  static Candidate of(int64_t item, int distance) { return {static_cast<uint32_t>(item | int64_t{distance} << 18)}; }
+  int64_t item() const { return word & 0x3FFFF; }
+  int distance() const { return static_cast<int>(word >> 18); }
+};
+
 // `list` has the items found so far, sorted, `n` of at most k; `fresh`, sorted, come behind them in the gallery.
-inline int64_t merge(Nearest list, int64_t n, int64_t k, const uint16_t* distance, const uint32_t* item,
-                     int64_t first_item, int64_t fresh) {
-  int64_t old = n - 1, take = fresh - 1;
-  for (int64_t to = n + fresh - 1; take >= 0; --to) {
-    if (old >= 0 && list.distance[old] > distance[take]) {
+inline int64_t merge(Nearest list, int64_t n, int64_t k, const Candidate* fresh, int64_t first_item, int64_t count) {
+  if (n == 0) {
+    for (int64_t i = 0; i < count; ++i) list.index[i] = first_item + fresh[i].item();
+    for (int64_t i = 0; i < count; ++i) list.distance[i] = static_cast<int16_t>(fresh[i].distance());
+    return count;
+  }
+  int64_t old = n - 1, take = count - 1;
+  for (int64_t to = n + count - 1; take >= 0; --to) {
+    if (old >= 0 && list.distance[old] > fresh[take].distance()) {
       if (to < k) {
         list.distance[to] = list.distance[old];
         list.index[to] = list.index[old];
@@ -123,13 +136,13 @@ inline int64_t merge(Nearest list, int64_t n, int64_t k, const uint16_t* distanc
       --old;
     } else {
       if (to < k) {
-        list.distance[to] = static_cast<int16_t>(distance[take]);
-        list.index[to] = first_item + item[take];
+        list.distance[to] = static_cast<int16_t>(fresh[take].distance());
+        list.index[to] = first_item + fresh[take].item();
       }
       --take;
     }
   }
-  return std::min(k, n + fresh);
+  return std::min(k, n + count);
 }
 
 constexpr int64_t at_once = 4;  // items written down at a time, whether there are so many or not
@@ -139,10 +152,9 @@ struct SlabSearch {
   const TopkProblem& problem;
   const SlabDistances& slab;
   int64_t first_item;
-  int near;                // the cut of the query before
-  uint32_t *found, *item;  // in the order of the gallery, then sorted
-  uint16_t *found_distance, *sorted;
-  int64_t* start;  // of a distance among the sorted, [bits + 1][streams]
+  int near;                   // the cut of the query before
+  Candidate *found, *sorted;  // in the order of the gallery, then of distance
+  int64_t* start;             // of a distance among the sorted, [bits + 1][streams]
 
   int64_t run(Nearest list, int64_t n) {
     const int64_t k = problem.k;
@@ -154,18 +166,8 @@ struct SlabSearch {
     const int cut = slab.cut(largest, wanted, near, below);
     near = cut;
     const int64_t fresh = collect(cut, wanted - below);
-    if (n == 0) {
-      sort(cut, fresh, [&](int64_t to, int d, uint32_t i) {
-        list.distance[to] = static_cast<int16_t>(d);
-        list.index[to] = first_item + i;
-      });
-      return fresh;
-    }
-    sort(cut, fresh, [&](int64_t to, int d, uint32_t i) {
-      sorted[to] = static_cast<uint16_t>(d);
-      item[to] = i;
-    });
-    return merge(list, n, k, sorted, item, first_item, fresh);
+    sort(cut, fresh);
+    return merge(list, n, k, sorted, first_item, fresh);
   }
 
   // Writes down items of a run of 64, behind the n that there are.
@@ -181,8 +183,7 @@ struct SlabSearch {
     do {
       for (int64_t i = n + done; i < n + done + at_once; ++i, mask &= mask - 1) {
         const int at = __builtin_ctzll(mask | uint64_t{1} << 63);
-        found[i] = static_cast<uint32_t>(first + at);
-        found_distance[i] = static_cast<uint16_t>(wide ? low[at] | high[at] << 8 : low[at]);
+        found[i] = Candidate::of(first + at, wide ? low[at] | high[at] << 8 : low[at]);
       }
       done += at_once;
     } while (done < count);
@@ -213,26 +214,25 @@ struct SlabSearch {
     return n;
   }
 
-  // Calls put(place, distance, item) for the n items found. A stable counting sort; there are few distances, and so a
-  // counter is changed again before it is written: streams of items have counters of their own.
-  template <class Put>
-  void sort(int cut, int64_t n, Put put) {
+  // A stable counting sort of the n items found. There are few distances, and so a counter is changed again before it
+  // is written: streams of items have counters of their own.
+  void sort(int cut, int64_t n) {
     for (int64_t i = 0; i < (cut + 1) * streams; ++i) start[i] = 0;
     const int64_t each = n / streams;
-    const auto counter = [&](int64_t i, int64_t stream) -> int64_t& {
-      return start[found_distance[i] * streams + stream];
+    const auto counter = [&](Candidate candidate, int64_t stream) -> int64_t& {
+      return start[candidate.distance() * streams + stream];
     };
     for (int64_t i = 0; i < each; ++i) {
-      for (int64_t stream = 0; stream < streams; ++stream) ++counter(stream * each + i, stream);
+      for (int64_t stream = 0; stream < streams; ++stream) ++counter(found[stream * each + i], stream);
     }
-    for (int64_t i = streams * each; i < n; ++i) ++counter(i, streams - 1);
+    for (int64_t i = streams * each; i < n; ++i) ++counter(found[i], streams - 1);
     int64_t before = 0;
     for (int64_t i = 0; i < (cut + 1) * streams; ++i) before += std::exchange(start[i], before);
-    const auto place = [&](int64_t i, int64_t stream) { put(counter(i, stream)++, found_distance[i], found[i]); };
+    const auto place = [&](Candidate candidate, int64_t stream) { sorted[counter(candidate, stream)++] = candidate; };
     for (int64_t i = 0; i < each; ++i) {
-      for (int64_t stream = 0; stream < streams; ++stream) place(stream * each + i, stream);
+      for (int64_t stream = 0; stream < streams; ++stream) place(found[stream * each + i], stream);
     }
-    for (int64_t i = streams * each; i < n; ++i) place(i, streams - 1);
+    for (int64_t i = streams * each; i < n; ++i) place(found[i], streams - 1);
   }
 };
 
@@ -245,16 +245,13 @@ inline bool run_task(const TopkProblem& problem, int64_t index) {
   Workspace memory;
   uint64_t *own_planes = nullptr, *flips = nullptr, *digit = nullptr;
   int64_t *start = nullptr, *counts = nullptr;
-  uint32_t *found = nullptr, *item = nullptr;
-  uint16_t *found_distance = nullptr, *sorted = nullptr;
+  Candidate *found = nullptr, *sorted = nullptr;
   memory.add(own_planes, in.planes == nullptr ? cut.slab_chunks * in.bits * 64 : 0);
   memory.add(flips, in.bits);
   memory.add(digit, cut.slab_chunks * digits * 64);
   memory.add(start, (in.bits + 1) * streams);
   memory.add(counts, query_block, true);
   memory.add(found, candidates + at_once);
-  memory.add(found_distance, candidates + at_once);
-  memory.add(item, candidates);
   memory.add(sorted, candidates);
   if (!memory.allocate()) return false;
   const int64_t end = std::min(cut.slabs, (part + 1) * problem.parts.slabs_each);
@@ -262,8 +259,7 @@ inline bool run_task(const TopkProblem& problem, int64_t index) {
     const HammingTask task(in, cut, slab * cut.blocks + block);
     const uint64_t* planes = planes_of(in, task, own_planes);
     const SlabDistances distances{digit, digits, task.items, task.chunks};
-    SlabSearch search{problem, distances, task.first_item, static_cast<int>(in.bits / 2), found, item, found_distance,
-                      sorted,  start};
+    SlabSearch search{problem, distances, task.first_item, static_cast<int>(in.bits / 2), found, sorted, start};
     for (int64_t i = 0; i < task.queries; ++i) {
       const int64_t query = task.first_query + i;
       make_flips(in.q + query * in.bytes, in.bits, flips);
