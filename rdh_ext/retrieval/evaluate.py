@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from .. import _checks as checks
-from ..ops.hamming_histogram import check_labelled_codes, hamming_histogram
-from ._ranking import HistogramRanking, Ranking, StableRanking
+from ..ops.hamming_histogram import check_labelled_codes
+from ._ranking import HistogramRanking, LabelledCodes, Ranking, StableRanking
 from .average_precision import DENOMINATORS, TIES, check_histogram, check_histogram_ties, check_topk
 from .result import EMPTY, EvaluationResult, make_result
 
@@ -75,17 +75,21 @@ def evaluate(
     topk = check_topk(op, topk)
     q_labels, g_labels, bits = check_labelled_codes(op, q, g, q_labels, g_labels, bits)
     checks.check_has_values(op, "q", q)
-    histogram = hamming_histogram(q, g, q_labels, g_labels, bits=bits).cpu()
-    ranking: Ranking
-    if ties == "stable":
-        ranking = StableRanking(histogram, q, g, q_labels, g_labels, bits)
-    else:
-        ranking = HistogramRanking(histogram, ties)
+    codes = LabelledCodes(q, g, q_labels, g_labels, bits)
+    return evaluate_codes(op, codes, topk=topk, ties=ties, denominator=denominator, empty=empty)
+
+
+def evaluate_codes(
+    op: str, codes: LabelledCodes, *, topk: int | None, ties: str, denominator: str, empty: str
+) -> EvaluationResult:
+    """:func:`evaluate` for checked arguments, of one call or of a prepared gallery."""
+    histogram = codes.histogram().cpu()
+    ranking: Ranking = StableRanking(histogram, codes) if ties == "stable" else HistogramRanking(histogram, ties)
     return make_result(
         op,
         histogram,
         ranking,
-        gallery=g.shape[0],
+        gallery=codes.g.shape[0],
         topk=topk,
         ties=ties,
         denominator=denominator,

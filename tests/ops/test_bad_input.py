@@ -158,6 +158,8 @@ SUBJECTS = (
     ),
     Subject("precision_at", lambda n=1: RESULT.precision_at(n), {}, {"n": "count"}),
     Subject("recall_at", lambda n=1: RESULT.recall_at(n), {}, {"n": "count"}),
+    Subject("ndcg", lambda n=1: RESULT.ndcg(n), {}, {"n": "count or None"}),
+    Subject("ndcg_per_query", lambda n=1: RESULT.ndcg_per_query(n), {}, {"n": "count or None"}),
     Subject("precision_within_radius", lambda r=1: RESULT.precision_within_radius(r), {}, {"r": "radius"}),
     Subject("pr_curve", lambda **options: RESULT.pr_curve(**options), {}, {"by": "choice", "at": "points or None"}),
 )
@@ -332,6 +334,7 @@ def test_as_many_as_there_are() -> None:
     """A k that no integer of the machine holds is beyond the gallery like any other."""
     assert torch.equal(rdh_ext.hamming_topk(Q, G, HUGE)[1], rdh_ext.hamming_topk(Q, G, 6)[1])
     assert rdh_ext.evaluate(Q, G, IDS, MORE_IDS, topk=HUGE).map == RESULT.map
+    assert RESULT.ndcg(HUGE) == RESULT.ndcg()
     assert RESULT.precision_at(HUGE) == RESULT.precision_at(6)
     assert RESULT.precision_within_radius(HUGE) == RESULT.precision_within_radius(16)
 
