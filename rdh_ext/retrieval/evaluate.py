@@ -11,7 +11,8 @@ from .average_precision import DENOMINATORS, TIES, check_histogram, check_histog
 from .result import EMPTY, EvaluationResult, make_result
 
 
-def _check_choices(op: str, ties: str, denominator: str, empty: str) -> None:
+def check_choices(op: str, ties: str, denominator: str, empty: str) -> None:
+    """All three are choices that there are."""
     checks.check_choice(op, "ties", ties, TIES)
     checks.check_choice(op, "denominator", denominator, DENOMINATORS)
     checks.check_choice(op, "empty", empty, EMPTY)
@@ -71,7 +72,7 @@ def evaluate(
         0.9167
     """
     op = "evaluate"
-    _check_choices(op, ties, denominator, empty)
+    check_choices(op, ties, denominator, empty)
     topk = check_topk(op, topk)
     q_labels, g_labels, bits = check_labelled_codes(op, q, g, q_labels, g_labels, bits)
     checks.check_has_values(op, "q", q)
@@ -125,7 +126,7 @@ def evaluate_histogram(
     """
     op = "evaluate_histogram"
     check_histogram_ties(op, ties)
-    _check_choices(op, ties, denominator, empty)
+    check_choices(op, ties, denominator, empty)
     histogram = check_histogram(op, histogram)
     return make_result(
         op,
