@@ -16,7 +16,7 @@ from torch import Tensor
 from ..ops.hamming_histogram import hamming_histogram_op
 from ..ops.stable_ranks import stable_precision_sum, stable_ranks
 from ._discount import discount_sums
-from .average_precision import average_precision, divide_or_zero
+from .average_precision import average_precision_of, divide_or_zero
 
 _RANKS = 1 << 22
 """Ranks of relevant items that exist at a time (32 MiB)."""
@@ -97,7 +97,7 @@ class HistogramRanking:
 
     def average_precision(self, topk: int | None, denominator: str) -> Tensor:
         """AP of every query."""
-        return average_precision(self.histogram, topk=topk, ties=self.ties, denominator=denominator)
+        return average_precision_of(self.histogram, topk, self.ties, denominator)
 
     def relevant_within(self, ranks: Tensor) -> Tensor:
         """Whole buckets, and the mean or a bound for the places in the bucket that the rank cuts."""

@@ -200,21 +200,24 @@ def make_result(
     empty: str,
 ) -> EvaluationResult:
     """The result for checked arguments: applies ``empty`` and computes the averages."""
-    without = histogram[..., 1].sum(1) == 0
-    missing, queries = int(without.sum()), histogram.shape[0]
+    ap = ranking.average_precision(topk, denominator)
+    without, queries = ap == 0, histogram.shape[0]
+    missing = queries - int(torch.count_nonzero(ap))
+    if missing:  # or they find something, but not among the first k
+        without &= histogram[..., 1].sum(1) == 0
+        missing = int(without.sum())
     if empty == "error" and missing:
         raise ValueError(
             f"{op}: every query must have a relevant item in the gallery with empty='error', "
             f"got {missing} of {queries} queries without one"
         )
-    ap = ranking.average_precision(topk, denominator)
-    if empty == "skip":
+    if empty == "skip" and missing:
         ap = torch.where(without, math.nan, ap)
-    scores = ap[~without].tolist()  # the others are 0 or left out
-    counted = len(scores) if empty == "skip" else queries
+    counted = queries - missing if empty == "skip" else queries
+    scores = ap[~without] if empty == "skip" and missing else ap
     return EvaluationResult(
         ap=ap,
-        map=math.fsum(scores) / counted if counted else 0.0,
+        map=math.fsum(scores.tolist()) / counted if counted else 0.0,
         queries_without_relevant=missing,
         histogram=histogram,
         queries=queries,

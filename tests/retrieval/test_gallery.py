@@ -162,7 +162,7 @@ def test_building_makes_no_copy_of_multi_hot_labels(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(rdh_ext._labels, "_VALUES_AT_A_TIME", 50 * 4096)
     with LargestTensor() as largest:
         prepared = Gallery(codes, labels)
-    assert largest.numel <= 50 * 4096 + 1000
+    assert largest.numel <= 56 * 4096  # rows of whole bytes
     assert prepared.nbytes < 40_000 * 10
 
 
