@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -115,20 +116,20 @@ class HistogramRanking:
 
     def discounted_gain(self, n: int) -> Tensor:
         """The gain is linear: the mean over orders gives every place of a bucket its share of relevant items."""
-        items, relevant = self.histogram.unbind(-1)
-        before = items.cumsum(1) - items
-        query, bucket = torch.nonzero((relevant > 0) & (before < n), as_tuple=True)
-        before, items, relevant = (part[query, bucket] for part in (before, items, relevant))
-        places = (n - before).minimum(items)
+        items, relevant = self.histogram.numpy().reshape(-1, 2).T
+        before = self.histogram[..., 0].cumsum(1).numpy().reshape(-1) - items
+        cells = np.flatnonzero((relevant > 0) & (before < n))
+        before, items, relevant = before[cells], items[cells], relevant[cells]
+        places = np.minimum(n - before, items)
         if self.ties == "optimistic":
-            gain = discount_sums(before, relevant.minimum(places))
+            gain = discount_sums(before, np.minimum(relevant, places))
         elif self.ties == "pessimistic":
             others = items - relevant
-            gain = discount_sums(before + others, (places - others).clamp(min=0))
+            gain = discount_sums(before + others, np.maximum(places - others, 0))
         else:
-            gain = divide_or_zero(relevant, items) * discount_sums(before, places)
-        out = torch.zeros(self.histogram.shape[0], dtype=torch.float64, device="cpu")
-        return out.index_add_(0, query, gain)
+            gain = relevant / items * discount_sums(before, places)
+        queries, buckets, _ = self.histogram.shape
+        return torch.from_numpy(np.bincount(cells // buckets, weights=gain, minlength=queries))
 
     def precision_at_recall(self, levels: Tensor) -> Tensor:
         """The largest precision at the end of a bucket that reaches the level.

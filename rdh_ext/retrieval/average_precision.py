@@ -86,7 +86,7 @@ def average_precision(
         TypeError, ValueError: a histogram that cannot be one, ``topk`` below 1, an unknown choice.
 
     Cost: O(QK) time, a few MiB; with "found" and a cut bucket of ``n`` items another O(sqrt(n)) per query. Relative
-    error below 1e-13. Deterministic.
+    error below 1e-13, however many items there are at a distance. Deterministic.
 
     Source: McSherry and Najork, "Computing information retrieval performance measures efficiently in the presence of
     tied scores" (ECIR 2008), for the expectation over a whole ranking.

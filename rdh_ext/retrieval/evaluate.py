@@ -53,7 +53,8 @@ def evaluate(
         bits: K; None means every place of the bytes. The metrics do not depend on it, radii and tables do.
 
     Returns:
-        :class:`rdh_ext.retrieval.EvaluationResult`: ``.map``, ``.ap``, ``.pr_curve(by=...)``, ``.precision_at(n)``, ...
+        :class:`rdh_ext.retrieval.EvaluationResult`: ``.map``, ``.ap``, ``.pr_curve(by=...)``, ``.precision_at(n)``,
+        ``.recall_at(n)``, ``.precision_within_radius(r)``, ``.ndcg(n)``, ...
         No queries: a mAP of 0 and an empty ``ap``; an empty gallery: every query is one without relevant items.
 
     Raises:
@@ -62,7 +63,7 @@ def evaluate(
 
     Cost: one pass over all pairs, O(QG(K + C)), two with ``ties="stable"``; no Q x G temporary: memory is the
     histogram, 16 Q (K + 1) bytes, and tens of MiB. Waits for the device. Deterministic; AP in float64, relative error
-    below 1e-13.
+    below 1e-13. A gallery for several sets of queries: :class:`rdh_ext.retrieval.Gallery`.
 
     Example:
         >>> g = torch.tensor([[0b11], [0b00], [0b01]], dtype=torch.uint8)

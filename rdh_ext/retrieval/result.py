@@ -27,7 +27,7 @@ class EvaluationResult:
     no query is 0. ``topk`` limits :attr:`map` and :attr:`ap` only. Where the order of tied items matters, ``ties``
     decides: the mean over their orders, the largest or smallest value for the metric asked for, or gallery order.
     With ``ties="stable"`` the result keeps the codes and labels, and methods that need the order go through the
-    gallery again.
+    gallery again, with the ranks of 4 million relevant items at a time, or of one query: some 200 MiB.
 
     Attributes:
         ap: float64 ``[Q]``, average precision of every query; NaN for one that ``empty="skip"`` leaves out.
@@ -45,8 +45,8 @@ class EvaluationResult:
         P@H<=2   0.6667  empty balls score 0
         queries       1  0 find nothing relevant: they score 0
         gallery       3  codes of 2 bits
-        >>> result.precision_at(1), result.recall_at(1)
-        (1.0, 0.5)
+        >>> result.precision_at(1), result.recall_at(1), round(result.ndcg(), 4)
+        (1.0, 0.5, 0.9599)
     """
 
     ap: Tensor
@@ -132,7 +132,7 @@ class EvaluationResult:
         n = self.gallery if n is None else checks.check_integer(op, "n", n, low=1, expected=expected)
         n = min(n, self.gallery)
         relevant = self.histogram[..., 1].sum(1)
-        ideal = discount_sums(torch.zeros_like(relevant), relevant.clamp(max=n))
+        ideal = torch.from_numpy(discount_sums(torch.zeros_like(relevant), relevant.clamp(max=n)))
         values = torch.where(relevant > 0, self._ranking.discounted_gain(n) / ideal, 0.0)
         return torch.where(self._counted, values, math.nan)
 

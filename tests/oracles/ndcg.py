@@ -30,7 +30,7 @@ def discount_sum(start: int, n: int) -> mpmath.mpf:
     with mpmath.workdps(50):
         first, last = mpmath.mpf(start + 2), mpmath.mpf(start + n + 1)
         total = mpmath.mpf(0)
-        while first <= last and (first < 1000 or last - first < 1000):
+        while first <= last and (first < 1000 or last - first < 300):
             total += 1 / mpmath.log(first, 2)
             first += 1
         if first > last:

@@ -19,22 +19,22 @@ from rdh_ext.retrieval._discount import discount_sums
 TIES = ("expected", "pessimistic", "optimistic")
 
 
-@pytest.mark.parametrize("start", [0, 1, 2, 100, 255, 256, 257, 1000, 10**6 + 3, 10**9, 10**12, 10**15])
-@pytest.mark.parametrize("n", [0, 1, 2, 7, 200, 255, 256, 257, 511, 5000, 10**6, 10**8, 10**12, 10**15])
+@pytest.mark.parametrize("start", [0, 1, 2, 100, 65535, 65536, 65537, 10**6 + 3, 10**9, 10**12, 10**15])
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 5000, 65535, 65536, 65537, 131073, 10**6, 10**8, 10**12, 10**15])
 def test_sums_of_discounts_to_the_last_digits(start: int, n: int) -> None:
-    ours = discount_sums(torch.tensor([start]), torch.tensor([n])).item()
+    ours = discount_sums([start], [n]).item()
     assert ours == pytest.approx(float(oracle.discount_sum(start, n)), rel=1e-15, abs=0)
 
 
 def test_sums_of_discounts_do_not_depend_on_their_neighbours() -> None:
     rng = np.random.default_rng(0)
-    start = torch.from_numpy(np.concatenate([rng.integers(0, 10**k, 9) for k in range(1, 16)]))
-    n = torch.from_numpy(np.concatenate([rng.integers(0, 10**k, 9) for k in range(1, 16)]))[torch.randperm(135)]
+    start = np.concatenate([rng.integers(0, 10**k, 9) for k in range(1, 16)])
+    n = rng.permutation(np.concatenate([rng.integers(0, 10**k, 9) for k in range(1, 16)]))
     together = discount_sums(start, n)
     alone = [discount_sums(start[i : i + 1], n[i : i + 1]) for i in range(135)]
-    assert torch.equal(together, torch.cat(alone))
+    assert np.array_equal(together, np.concatenate(alone))
     halves = discount_sums(start, n // 2) + discount_sums(start + n // 2, n - n // 2)
-    torch.testing.assert_close(together, halves, rtol=2e-15, atol=0)
+    np.testing.assert_allclose(together, halves, rtol=2e-15, atol=0)
 
 
 @pytest.mark.parametrize(
