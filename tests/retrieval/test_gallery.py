@@ -86,15 +86,16 @@ ID_SETS = {
 @pytest.mark.parametrize(("ids", "dtype"), ID_SETS.values(), ids=ID_SETS.keys())
 def test_class_ids_are_kept_in_the_smallest_type(ids: Tensor, dtype: torch.dtype) -> None:
     order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(0))
-    g, q = random_codes(len(ids), 8, 1), random_codes(6, 8, 2)
+    g, q = random_codes(len(ids), 8, 1), random_codes(7, 8, 2)
     prepared = Gallery(g, ids[order])
     assert prepared._labels is not None
     assert prepared._labels.dtype == dtype
     assert prepared.classes == len(ids)
-    q_labels = torch.stack((ids[0], ids[-1], ids[-2], ids[-1] - 1, ids[0] + 1, torch.tensor(4)))
+    q_labels = torch.stack((ids[0], ids[-1], ids[-2], ids[-1] - 1, ids[0] + 1, torch.tensor(4), torch.tensor(2**62)))
     expected = rdh_ext.hamming_histogram(q, g, q_labels, ids[order])
     assert torch.equal(prepared.histogram(q, q_labels), expected)
     assert expected[:3, :, 1].sum() == 3
+    assert not expected[6, :, 1].any()
 
 
 def test_classes_that_the_gallery_does_not_have() -> None:
