@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -27,7 +27,16 @@ def find_not_binary(values: Tensor) -> Any:
 def normalize_labels(
     op: str, argument: str, labels: Any, length: int, device: torch.device, *, check_values: bool
 ) -> Tensor:
-    """``labels`` as int64 class ids ``[N]`` or bool multi-hot rows ``[N, C]``.
+    """``labels`` as int64 class ids ``[N]`` or bool multi-hot rows ``[N, C]``, checked by :func:`check_labels`."""
+    check_labels(op, argument, labels, length, device, check_values=check_values)
+    kind = torch.int64 if labels.dim() == 1 else torch.bool
+    if labels.dtype is kind:
+        return cast("Tensor", labels)
+    return cast("Tensor", labels.to(torch.int64) if kind is torch.int64 else labels != 0)
+
+
+def check_labels(op: str, argument: str, labels: Any, length: int, device: torch.device, *, check_values: bool) -> None:
+    """``labels`` are class ids or multi-hot rows of ``length`` items on ``device``.
 
     Class ids are integers >= 0; multi-hot rows are bool, or 0 and 1 of any real dtype; an item may have no class.
     ``check_values`` looks at the values, which synchronises with a CUDA device.
@@ -54,14 +63,13 @@ def normalize_labels(
             checks.fail_type(op, argument, expected(), labels)
         if check_values and length and (least := labels.min().item()) < 0:
             checks.fail_value(op, argument, expected(), least)
-        return labels if labels.dtype is torch.int64 else labels.to(torch.int64)
+        return
     if labels.is_complex():
         checks.fail_type(op, argument, expected(), labels)
     if labels.size(1) == 0:
         checks.fail_value(op, argument, f"multi-hot rows [{length}, C] of at least one class", labels)
     if check_values and (wrong := find_not_binary(labels)) is not None:
         checks.fail_value(op, argument, expected(), wrong)
-    return labels if labels.dtype == torch.bool else labels != 0
 
 
 def check_label_pair(op: str, name_a: str, a: Tensor, name_b: str, b: Tensor) -> None:

@@ -5,6 +5,7 @@ Prints how many calls it made and how many of them returned; what it tried last 
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import random
 import warnings
@@ -17,7 +18,10 @@ from torch import Tensor
 from rdh_ext import _native
 from rdh_ext.ops._library import REFERENCES
 
-NATIVE = ("amplified_tanh", "amplified_sigmoid", "gradient_amplifier", "pairwise_loss")
+NATIVE = (
+    *("amplified_tanh", "amplified_sigmoid", "gradient_amplifier", "pairwise_loss"),
+    *("pack_codes", "unpack_codes", "bit_planes", "hamming", "stable"),
+)
 SHAPES = ([], [0], [1], [3], [33], [2, 3], [3, 2], [0, 4], [4, 0], [2, 3, 4], [1] * 9, [2] * 11, [1, 513], [1] * 64)
 DTYPES = (
     *(torch.float32, torch.float64, torch.bfloat16, torch.float16) * 2,
@@ -113,6 +117,61 @@ def some_pairwise_loss() -> bool:
     return True
 
 
+def some_hamming() -> bool:
+    """A call of an op on codes that fits but for what random hands have changed."""
+    bits = random.choice((1, 7, 8, 24, 64, 65, 130))
+    queries, gallery = random.choice((0, 1, 5)), random.choice((0, 1, 63, 70, 600))
+    q, g = (torch.randint(0, 256, (n, (bits + 7) // 8), dtype=torch.uint8) for n in (queries, gallery))
+    if bits % 8:  # places behind the last bit are equal
+        for codes in (q, g):
+            codes[:, -1] &= (1 << bits % 8) - 1
+    ops = torch.ops.rdh_ext
+    planes = ops.bit_planes(g, bits)
+    if random.random() < 0.5:
+        id_type = random.choice((torch.uint8, torch.int16, torch.int32, torch.int64))
+        q_labels, g_labels = torch.randint(-3, 300, (queries,)), torch.randint(0, 300, (gallery,)).to(id_type)
+    else:
+        q_labels, g_labels = torch.rand(queries, 7) < 0.3, torch.rand(gallery, 7) < 0.3
+        if random.random() < 0.5:
+            places = 2 ** torch.arange(7, dtype=torch.uint8)
+            g_labels = ops.bit_planes((g_labels * places).sum(1, keepdim=True, dtype=torch.uint8), 7)
+    labelled = [q, g, q_labels, g_labels]
+    histogram = ops.hamming_histogram(*labelled, bits)
+    op, arguments = random.choice(
+        (
+            (ops.hamming_distance, [q, g, planes]),
+            (ops.hamming_topk, [q, g, random.choice((1, 2, 70, 5000)), planes]),
+            (ops.hamming_histogram, [*labelled, bits, planes]),
+            (ops.stable_ranks, [*labelled, histogram, planes]),
+            (ops.stable_precision_sum, [*labelled, histogram, random.choice((0, 1, 40, 5000)), planes]),
+            (ops.bit_planes, [g, bits]),
+            (ops.unpack_codes, [g, bits]),
+        )
+    )
+    if random.random() < 0.6:
+        place = random.randrange(len(arguments))
+        arguments[place] = random.choice(INTEGERS) if isinstance(arguments[place], int) else some_tensor()
+    try:
+        op(*arguments)
+    except Exception:
+        return False
+    return True
+
+
+def counts_of_other_codes_are_no_way_out_of_memory() -> None:
+    """Histograms that promise more or fewer ranks than there are, or other distances: an error, or other numbers."""
+    ops = torch.ops.rdh_ext
+    q, g = (torch.randint(0, 256, (n, 2), dtype=torch.uint8) for n in (5, 300))
+    ids = torch.randint(0, 3, (5,)), torch.randint(0, 3, (300,))
+    right = ops.hamming_histogram(q, g, *ids, 16)
+    changed = (right // 2, right * 2, right.flip(1), right * 0, -right, right + 10**3, right.roll(1, 0), right - 2**62)
+    for wrong in changed:
+        with contextlib.suppress(Exception):
+            ops.stable_ranks(q, g, *ids, wrong)
+        with contextlib.suppress(Exception):
+            ops.stable_precision_sum(q, g, *ids, wrong, 100)
+
+
 def freed_memory_is_an_error() -> None:
     """PyTorch's own tanh would read address 0."""
     x, fine, rows = torch.zeros(100), torch.zeros(100), torch.zeros(100, 1)
@@ -144,6 +203,8 @@ def main() -> None:
             names = [name for name in REFERENCES if name.startswith(NATIVE)]
             results += [some_call(name) for name in names for _ in range(200)]
             results += [some_pairwise_loss() for _ in range(300)]
+            results += [some_hamming() for _ in range(400)]
+            counts_of_other_codes_are_no_way_out_of_memory()
             freed_memory_is_an_error()
     print(len(results), sum(results))
 

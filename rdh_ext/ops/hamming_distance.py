@@ -14,7 +14,7 @@ def _fake(q: Tensor, g: Tensor, planes: Tensor | None = None) -> Tensor:
     return q.new_empty((q.shape[0], g.shape[0]), dtype=torch.int16)
 
 
-_hamming_distance = define(
+hamming_distance_op = define(
     "hamming_distance(Tensor q, Tensor g, Tensor? planes=None) -> Tensor",
     reference=reference.hamming_distance,
     fake=_fake,
@@ -47,5 +47,5 @@ def hamming_distance(q: Tensor, g: Tensor) -> Tensor:
         tensor([[2, 0]], dtype=torch.int16)
     """
     checks.check_code_pair("hamming_distance", q, g)
-    out: Tensor = _hamming_distance(q, g)
+    out: Tensor = hamming_distance_op(q, g)
     return out

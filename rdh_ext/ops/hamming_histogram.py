@@ -17,7 +17,7 @@ def _fake(q: Tensor, g: Tensor, q_labels: Tensor, g_labels: Tensor, bits: int, p
     return q.new_empty((q.shape[0], bits + 1, 2), dtype=torch.int64)
 
 
-_hamming_histogram = define(
+hamming_histogram_op = define(
     "hamming_histogram(Tensor q, Tensor g, Tensor q_labels, Tensor g_labels, int bits, Tensor? planes=None) -> Tensor",
     reference=reference.hamming_histogram,
     fake=_fake,
@@ -75,5 +75,5 @@ def hamming_histogram(q: Tensor, g: Tensor, q_labels: Tensor, g_labels: Tensor, 
                  [0, 0]]])
     """
     q_labels, g_labels, bits = check_labelled_codes("hamming_histogram", q, g, q_labels, g_labels, bits)
-    out: Tensor = _hamming_histogram(q, g, q_labels, g_labels, bits)
+    out: Tensor = hamming_histogram_op(q, g, q_labels, g_labels, bits)
     return out

@@ -17,7 +17,7 @@ def _fake(q: Tensor, g: Tensor, k: int, planes: Tensor | None = None) -> tuple[T
     return q.new_empty(shape, dtype=torch.int16), q.new_empty(shape, dtype=torch.int64)
 
 
-_hamming_topk = define(
+hamming_topk_op = define(
     "hamming_topk(Tensor q, Tensor g, int k, Tensor? planes=None) -> (Tensor, Tensor)",
     reference=reference.hamming_topk,
     fake=_fake,
@@ -52,5 +52,5 @@ def hamming_topk(q: Tensor, g: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     checks.check_code_pair("hamming_topk", q, g)
     k = checks.check_integer("hamming_topk", "k", k, low=1, expected="an integer >= 1")
-    distances, indices = _hamming_topk(q, g, min(k, sys.maxsize))
+    distances, indices = hamming_topk_op(q, g, min(k, sys.maxsize))
     return distances, indices

@@ -1,84 +1,97 @@
 """Sums of ``1 / (N + i)`` and ``(i - 1) / (N + i)`` to full relative precision, from 1 item to 10^15 and beyond.
 
 Differences of harmonic numbers lose all digits when N is large and n small; here the difference is taken before
-anything is rounded: a table of exact sums up to N = 32, and behind it the midpoint expansion of the digamma function,
-``H_n = gamma + log x + 1/24 x^-2 - 7/960 x^-4 + 31/8064 x^-6 - 127/30720 x^-8``, ``x = n + 1/2``, whose first
-neglected term is below 1e-17 there.
+anything is rounded. Up to 65,536: a table of harmonic numbers in two parts, of which the upper is a multiple of 2^-30,
+so that differences of upper parts, and their products with N + 1, are exact. Behind it the midpoint expansion of the
+digamma function, ``H_n = gamma + log x + 1/24 x^-2 - ...``, ``x = n + 1/2``, whose first neglected term is below 1e-21
+there.
 """
 
 from __future__ import annotations
 
 import functools
-from fractions import Fraction
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-_TABLE_END = 32
-_SERIES = (1 / 24, -7 / 960, 31 / 8064, -127 / 30720)
+Array = NDArray[Any]
+TABLE_END = 1 << 16
 
 
 @functools.cache
-def _tables() -> tuple[Tensor, Tensor]:
-    """``[a, b]``: the sums of ``1 / i`` and of ``(i - a - 1) / i`` over ``a < i <= b``, correctly rounded."""
-    size = _TABLE_END + 1
-    zeroth, first = torch.zeros((2, size, size), dtype=torch.float64, device="cpu")
-    for a in range(size):
-        reciprocal, ratio = Fraction(0), Fraction(0)
-        for b in range(a + 1, size):
-            reciprocal, ratio = reciprocal + Fraction(1, b), ratio + Fraction(b - a - 1, b)
-            zeroth[a, b], first[a, b] = float(reciprocal), float(ratio)
-    return zeroth, first
+def _table() -> tuple[Array, Array]:
+    """``[n]``, n from 0 to 65,536: upper and lower parts of the harmonic numbers, whose sum is right to 2^-83.
+
+    ``1 / i = a / 2^58 + b / 2^103`` and less than 2^-103, in integers a and b.
+    """
+    i = np.arange(1, TABLE_END + 1, dtype=np.int64)
+    a = 2**58 // i
+    b = ((2**58 - a * i) << 45) // i
+    a, b = (np.concatenate(([0], part.cumsum())) for part in (a, b))  # below 2^62
+    upper = (a >> 28) * 2.0**-30
+    lower = (a & (2**28 - 1)) * 2.0**-58 + b * 2.0**-103
+    return upper, lower
 
 
-def _excess_of_log1p(u: Tensor) -> Tensor:
+def _excess_of_log1p(u: Array) -> Array:
     """``u - log1p(u)`` for ``u >= 0`` without cancellation: with ``s = u / (2 + u)``, ``log1p(u) = 2 atanh(s)``."""
-    s = u.clamp(max=1) / (2 + u.clamp(max=1))
+    small = np.minimum(u, 1.0)
+    s = small / (2 + small)
     square = s * s
-    tail = torch.zeros_like(u)
+    tail = np.zeros_like(u)
     for k in range(17, 0, -1):  # s <= 1/3: the next term is below 1e-18
-        tail = (tail + 1 / (2 * k + 1)) * square
-    return torch.where(u <= 1, u.clamp(max=1) * s - 2 * s * tail, u - torch.log1p(u))
+        tail += 1 / (2 * k + 1)
+        tail *= square
+    return np.where(u <= 1, small * s - 2 * s * tail, u - np.log1p(u))
 
 
-def _behind_table(start: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
-    """Both sums for ``start >= 32``, float64 in and out."""
+def _behind_table(start: Array, n: Array) -> tuple[Array, Array]:
+    """Both sums for ``start >= 65,536``, float64 in and out."""
     b = start + 0.5
     a = b + n
-    x, y = 1 / b.square(), 1 / a.square()
-    # x^k - y^k = (x - y) (x^(k-1) + ... + y^(k-1)), and x - y = n (a + b) / (a b)^2 without a subtraction
-    difference = n * (a + b) * x * y
-    correction = torch.zeros_like(b)
-    powers, x_power = torch.ones_like(b), torch.ones_like(b)
-    for coefficient in _SERIES:
-        correction = correction + coefficient * difference * powers
-        x_power = x_power * x
-        powers = powers * y + x_power
+    correction = n * (a + b) / (a * a) / (b * b) / 24  # 1/24 (b^-2 - a^-2) without a subtraction
     u = n / b
-    log = torch.log1p(u)
+    log = np.log1p(u)
     zeroth = log - correction
     # n - (N + 1) S0, with N + 1 = b + 1/2 and n = b u
     first = b * _excess_of_log1p(u) - 0.5 * log + (b + 0.5) * correction
+    return zeroth, np.maximum(first, 0.0)  # one item: 0, up to rounding
+
+
+def harmonic_sums(start: ArrayLike, n: ArrayLike) -> tuple[Array, Array]:
+    """``S0 = sum 1 / (N + i)`` and ``S1 = sum (i - 1) / (N + i)`` over ``i = 1 .. n``, with ``N = start``.
+
+    ``S0 = H_{N+n} - H_N`` and ``S1 = n - (N + 1) S0``. int64 arrays of one shape, ``>= 0``; float64 results, relative
+    error a few 1e-16.
+    """
+    start, n = np.ascontiguousarray(start), np.asarray(n)
+    low, end, inside = start, start + n, n
+    behind = end > TABLE_END if np.maximum.reduce(end, axis=None, initial=0) > TABLE_END else None
+    if behind is not None:
+        low, end = np.minimum(low, TABLE_END), np.minimum(end, TABLE_END)
+        inside = end - low
+    upper, lower = (part.take(end, mode="clip") for part in _table())
+    for part, values in zip(_table(), (upper, lower), strict=True):
+        values -= part.take(low, mode="clip")
+    following = low + 1.0
+    first = following * upper
+    np.subtract(inside, first, out=first)
+    following *= lower
+    first -= following
+    zeroth = np.add(upper, lower, out=upper)
+    if behind is not None:
+        inside = inside[behind]
+        rest = (n[behind] - inside).astype(np.float64)
+        beyond = _behind_table(np.maximum(start[behind], TABLE_END).astype(np.float64), rest)
+        zeroth[behind] += beyond[0]
+        first[behind] += inside * beyond[0] + beyond[1]
     return zeroth, first
 
 
-def harmonic_sums(start: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
-    """``S0 = sum 1 / (N + i)`` and ``S1 = sum (i - 1) / (N + i)`` over ``i = 1 .. n``, with ``N = start``.
-
-    ``S0 = H_{N+n} - H_N`` and ``S1 = n - (N + 1) S0``. int64 tensors of one shape, ``>= 0``; float64 results, relative
-    error a few 1e-16.
-    """
-    zeroth_table, first_table = _tables()
-    low = start.clamp(max=_TABLE_END)
-    high = (start + n).clamp(max=_TABLE_END)
-    inside = high - low  # terms that the table holds
-    rest = (n - inside).to(torch.float64)
-    zeroth, first = _behind_table(start.clamp(min=_TABLE_END).to(torch.float64), rest)
-    first = first.clamp(min=0)  # one item: 0, up to rounding
-    return zeroth_table[low, high] + zeroth, first_table[low, high] + (inside * zeroth + first)
-
-
-def precision_sum(before: Tensor, relevant_before: Tensor, n: Tensor) -> Tensor:
+def precision_sum(before: ArrayLike, relevant_before: ArrayLike, n: ArrayLike) -> Array:
     """``sum (P + i) / (N + i)`` over ``i = 1 .. n``: the precisions at ``n`` relevant items in a row, float64."""
     zeroth, first = harmonic_sums(before, n)
-    return (relevant_before + 1) * zeroth + first
+    zeroth *= np.asarray(relevant_before) + 1.0
+    zeroth += first
+    return zeroth

@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .._labels import similarity_tile
-from ..reference._tiles import distance_tiles, label_columns, row_blocks
-from .average_precision import average_precision, divide_or_zero
+from ..ops.hamming_histogram import hamming_histogram_op
+from ..ops.stable_ranks import stable_precision_sum, stable_ranks
+from ._discount import discount_sums
+from .average_precision import average_precision_of, divide_or_zero
+
+_RANKS = 1 << 22
+"""Ranks of relevant items that exist at a time (32 MiB)."""
 
 
 class Ranking(Protocol):
@@ -29,6 +34,39 @@ class Ranking(Protocol):
 
     def precision_at_recall(self, levels: Tensor) -> Tensor:
         """Interpolated precision at recall ``levels`` ``[M]`` (ascending, in [0, 1]), float64 ``[Q, M]``."""
+
+    def discounted_gain(self, n: int) -> Tensor:
+        """DCG@n of relevant items, ``sum 1 / log2(1 + rank)`` over their ranks <= n, float64 ``[Q]``."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledCodes:
+    """Queries and a gallery as the ops take them: labels in any form they know, planes of the gallery where there are.
+
+    Nobody writes to them while they are used.
+    """
+
+    q: Tensor
+    g: Tensor
+    q_labels: Tensor
+    g_labels: Tensor
+    bits: int
+    planes: Tensor | None = None
+
+    def histogram(self) -> Tensor:
+        """Items and relevant items per distance, on the device of the codes."""
+        out: Tensor = hamming_histogram_op(self.q, self.g, self.q_labels, self.g_labels, self.bits, self.planes)
+        return out
+
+    def stable_ranks(self, histogram: Tensor, rows: slice) -> Tensor:
+        """Ranks in gallery order of the relevant items of the queries in ``rows``."""
+        counts = histogram[rows].to(self.q.device)
+        return stable_ranks(self.q[rows], self.g, self.q_labels[rows], self.g_labels, counts, self.planes)
+
+    def stable_precision_sum(self, histogram: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+        """Sums of precisions at the relevant items up to rank ``limit``, and the number of these items."""
+        counts = histogram.to(self.q.device)
+        return stable_precision_sum(self.q, self.g, self.q_labels, self.g_labels, counts, limit, self.planes)
 
 
 def items_needed(levels: Tensor, relevant: Tensor) -> Tensor:
@@ -45,6 +83,12 @@ def _largest_from_here(values: Tensor) -> Tensor:
     return values.flip(1).cummax(1).values.flip(1) if values.shape[1] else values
 
 
+def _places_within(lengths: Tensor) -> Tensor:
+    """0, 1, ... within each of the parts of these ``lengths``, one behind the other."""
+    starts = lengths.cumsum(0) - lengths
+    return torch.arange(int(lengths.sum()), device="cpu") - starts.repeat_interleave(lengths)
+
+
 @dataclass(frozen=True, eq=False)
 class HistogramRanking:
     """Ties by ``ties``: "expected", "optimistic" or "pessimistic"."""
@@ -54,7 +98,7 @@ class HistogramRanking:
 
     def average_precision(self, topk: int | None, denominator: str) -> Tensor:
         """AP of every query."""
-        return average_precision(self.histogram, topk=topk, ties=self.ties, denominator=denominator)
+        return average_precision_of(self.histogram, topk, self.ties, denominator)
 
     def relevant_within(self, ranks: Tensor) -> Tensor:
         """Whole buckets, and the mean or a bound for the places in the bucket that the rank cuts."""
@@ -69,6 +113,23 @@ class HistogramRanking:
         if self.ties == "pessimistic":
             return (before + (places - items + relevant).clamp(min=0)).to(torch.float64)
         return before + places * divide_or_zero(relevant, items)
+
+    def discounted_gain(self, n: int) -> Tensor:
+        """The gain is linear: the mean over orders gives every place of a bucket its share of relevant items."""
+        items, relevant = self.histogram.numpy().reshape(-1, 2).T
+        before = self.histogram[..., 0].cumsum(1).numpy().reshape(-1) - items
+        cells = np.flatnonzero((relevant > 0) & (before < n))
+        before, items, relevant = before[cells], items[cells], relevant[cells]
+        places = np.minimum(n - before, items)
+        if self.ties == "optimistic":
+            gain = discount_sums(before, np.minimum(relevant, places))
+        elif self.ties == "pessimistic":
+            others = items - relevant
+            gain = discount_sums(before + others, np.maximum(places - others, 0))
+        else:
+            gain = relevant / items * discount_sums(before, places)
+        queries, buckets, _ = self.histogram.shape
+        return torch.from_numpy(np.bincount(cells // buckets, weights=gain, minlength=queries))
 
     def precision_at_recall(self, levels: Tensor) -> Tensor:
         """The largest precision at the end of a bucket that reaches the level.
@@ -88,68 +149,60 @@ class HistogramRanking:
 
 @dataclass(frozen=True, eq=False)
 class StableRanking:
-    """Ties in gallery order, by counting: one stable sort per tile, never of a gallery. Keeps the codes and labels."""
+    """Ties in gallery order, counted in another pass over the codes. Keeps the codes and labels."""
 
     histogram: Tensor
-    q: Tensor
-    g: Tensor
-    q_labels: Tensor
-    g_labels: Tensor
-    bits: int
-
-    def _tiles(self) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-        """``(queries, relevant, rank, rank among the relevant)`` over all pairs, ranks from 1, int64 ``[B, tile]``.
-
-        The rank is the number of items at a smaller distance, plus those of the same distance in the tiles before, plus
-        the place within the own tile.
-        """
-        for rows in row_blocks(self.q.shape[0]):
-            counts = self.histogram[rows].to(self.q.device)
-            seen = counts.cumsum(1) - counts  # [B, K + 1, 2]: what comes before the next item at a distance
-            for columns, distances in distance_tiles(self.q[rows], self.g, self.bits, label_columns(self.g_labels)):
-                distance, order = distances.to(torch.int16).sort(dim=1, stable=True)
-                distance = distance.to(torch.int64)
-                relevant = similarity_tile(self.q_labels[rows], self.g_labels[columns]).gather(1, order)
-                here = torch.ones_like(relevant, dtype=torch.int64), relevant.to(torch.int64)
-                ranks = []
-                for kind, counted in enumerate(here):
-                    tile = torch.zeros_like(seen[..., kind]).scatter_add_(1, distance, counted)
-                    offset = seen[..., kind] - (tile.cumsum(1) - tile)
-                    ranks.append(offset.gather(1, distance) + counted.cumsum(1))
-                    seen[..., kind] += tile
-                yield rows, relevant, ranks[0], ranks[1]
+    codes: LabelledCodes
 
     def average_precision(self, topk: int | None, denominator: str) -> Tensor:
         """AP of every query."""
-        relevant_items = self.histogram[..., 1].sum(1)
-        limit = self.g.shape[0] if topk is None else min(topk, self.g.shape[0])
-        total = torch.zeros_like(relevant_items, dtype=torch.float64)
-        found = torch.zeros_like(relevant_items)
-        for rows, relevant, rank, relevant_rank in self._tiles():
-            counted = relevant & (rank <= limit)
-            total[rows] += torch.where(counted, relevant_rank.to(torch.float64).div_(rank), 0.0).sum(1).cpu()
-            found[rows] += counted.sum(1).cpu()
+        gallery = self.codes.g.shape[0]
+        limit = gallery if topk is None else min(topk, gallery)
+        total, found = (part.cpu() for part in self.codes.stable_precision_sum(self.histogram, limit))
         if denominator == "found":
             return divide_or_zero(total, found)
+        relevant_items = self.histogram[..., 1].sum(1)
         return divide_or_zero(total, relevant_items if denominator == "relevant" else relevant_items.clamp(max=limit))
 
+    def _blocks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """``(queries, number of relevant items [B], their ranks, one query behind the other)``, int64 on the CPU.
+
+        Blocks of at most ``_RANKS`` ranks, or of one query.
+        """
+        relevant_items = self.histogram[..., 1].sum(1)
+        ends, start = relevant_items.cumsum(0), 0
+        while start < ends.shape[0]:
+            before = int(ends[start - 1]) if start else 0
+            stop = max(start + 1, int(torch.searchsorted(ends, before + _RANKS, right=True)))
+            rows, start = slice(start, stop), stop
+            yield rows, relevant_items[rows], self.codes.stable_ranks(self.histogram, rows).cpu()
+
     def relevant_within(self, ranks: Tensor) -> Tensor:
-        """Counts the relevant items between every two of ``ranks``, then sums them up."""
-        out = torch.zeros((self.q.shape[0], ranks.shape[0] + 1), dtype=torch.int64, device="cpu")
-        ends = ranks.to(self.q.device)
-        for rows, relevant, rank, _ in self._tiles():
-            block = torch.zeros((rank.shape[0], out.shape[1]), dtype=torch.int64, device=rank.device)
-            out[rows] += block.scatter_add_(1, torch.searchsorted(ends, rank), relevant.to(torch.int64)).cpu()
-        return out[:, :-1].cumsum(1).to(torch.float64)
+        """How many ranks are not above each of ``ranks``, by bisection."""
+        out = torch.empty((self.histogram.shape[0], ranks.shape[0]), dtype=torch.float64, device="cpu")
+        above_all = self.codes.g.shape[0] + 1
+        for rows, count, places in self._blocks():
+            offset = above_all * torch.arange(count.shape[0], device="cpu")  # makes the ranks of all queries ascend
+            ends = torch.searchsorted(places + offset.repeat_interleave(count), ranks + offset.unsqueeze(1), right=True)
+            out[rows] = (ends - (count.cumsum(0) - count).unsqueeze(1)).to(torch.float64)
+        return out
 
     def precision_at_recall(self, levels: Tensor) -> Tensor:
-        """The largest precision at a relevant item that reaches the level."""
-        needed = items_needed(levels, self.histogram[..., 1].sum(1))
-        out = torch.zeros((self.q.shape[0], levels.shape[0] + 1), dtype=torch.float64, device="cpu")
-        for rows, relevant, rank, relevant_rank in self._tiles():
-            reached = torch.searchsorted(needed[rows].to(rank.device), relevant_rank, right=True)
-            precision = torch.where(relevant, relevant_rank.to(torch.float64).div_(rank), 0.0)
-            block = torch.zeros((rank.shape[0], out.shape[1]), dtype=torch.float64, device=rank.device)
-            block.scatter_reduce_(1, reached, precision, "amax")
-            out[rows] = torch.maximum(out[rows], block.cpu())
-        return _largest_from_here(out[:, 1:])
+        """The largest precision at a relevant item that reaches the level: the largest between every two levels, then
+        from the right."""
+        out = torch.empty((self.histogram.shape[0], levels.shape[0]), dtype=torch.float64, device="cpu")
+        for rows, count, places in self._blocks():
+            precision = _places_within(count).to(torch.float64).add_(1).div_(places)
+            starts = (items_needed(levels, count) - 1).minimum(count.unsqueeze(1))
+            bounds = torch.cat((torch.zeros_like(count).unsqueeze(1), starts, count.unsqueeze(1)), dim=1)
+            best = torch.segment_reduce(precision, "max", lengths=bounds.diff(dim=1).flatten(), initial=0.0)
+            out[rows] = _largest_from_here(best.view(count.shape[0], -1)[:, 1:])
+        return out
+
+    def discounted_gain(self, n: int) -> Tensor:
+        """The sum of the discounts of the relevant items, rank by rank."""
+        out = torch.empty(self.histogram.shape[0], dtype=torch.float64, device="cpu")
+        for rows, count, places in self._blocks():
+            discounts = torch.where(places <= n, 1 / torch.log2(1 + places.to(torch.float64)), 0.0)
+            out[rows] = torch.segment_reduce(discounts, "sum", lengths=count, initial=0.0)
+        return out

@@ -5,13 +5,14 @@ from __future__ import annotations
 from torch import Tensor
 
 from .. import _checks as checks
-from ..ops.hamming_histogram import check_labelled_codes, hamming_histogram
-from ._ranking import HistogramRanking, Ranking, StableRanking
+from ..ops.hamming_histogram import check_labelled_codes
+from ._ranking import HistogramRanking, LabelledCodes, Ranking, StableRanking
 from .average_precision import DENOMINATORS, TIES, check_histogram, check_histogram_ties, check_topk
 from .result import EMPTY, EvaluationResult, make_result
 
 
-def _check_choices(op: str, ties: str, denominator: str, empty: str) -> None:
+def check_choices(op: str, ties: str, denominator: str, empty: str) -> None:
+    """All three are choices that there are."""
     checks.check_choice(op, "ties", ties, TIES)
     checks.check_choice(op, "denominator", denominator, DENOMINATORS)
     checks.check_choice(op, "empty", empty, EMPTY)
@@ -52,7 +53,8 @@ def evaluate(
         bits: K; None means every place of the bytes. The metrics do not depend on it, radii and tables do.
 
     Returns:
-        :class:`rdh_ext.retrieval.EvaluationResult`: ``.map``, ``.ap``, ``.pr_curve(by=...)``, ``.precision_at(n)``, ...
+        :class:`rdh_ext.retrieval.EvaluationResult`: ``.map``, ``.ap``, ``.pr_curve(by=...)``, ``.precision_at(n)``,
+        ``.recall_at(n)``, ``.precision_within_radius(r)``, ``.ndcg(n)``, ...
         No queries: a mAP of 0 and an empty ``ap``; an empty gallery: every query is one without relevant items.
 
     Raises:
@@ -61,7 +63,7 @@ def evaluate(
 
     Cost: one pass over all pairs, O(QG(K + C)), two with ``ties="stable"``; no Q x G temporary: memory is the
     histogram, 16 Q (K + 1) bytes, and tens of MiB. Waits for the device. Deterministic; AP in float64, relative error
-    below 1e-13.
+    below 1e-13. A gallery for several sets of queries: :class:`rdh_ext.retrieval.Gallery`.
 
     Example:
         >>> g = torch.tensor([[0b11], [0b00], [0b01]], dtype=torch.uint8)
@@ -71,21 +73,25 @@ def evaluate(
         0.9167
     """
     op = "evaluate"
-    _check_choices(op, ties, denominator, empty)
+    check_choices(op, ties, denominator, empty)
     topk = check_topk(op, topk)
     q_labels, g_labels, bits = check_labelled_codes(op, q, g, q_labels, g_labels, bits)
     checks.check_has_values(op, "q", q)
-    histogram = hamming_histogram(q, g, q_labels, g_labels, bits=bits).cpu()
-    ranking: Ranking
-    if ties == "stable":
-        ranking = StableRanking(histogram, q, g, q_labels, g_labels, bits)
-    else:
-        ranking = HistogramRanking(histogram, ties)
+    codes = LabelledCodes(q, g, q_labels, g_labels, bits)
+    return evaluate_codes(op, codes, topk=topk, ties=ties, denominator=denominator, empty=empty)
+
+
+def evaluate_codes(
+    op: str, codes: LabelledCodes, *, topk: int | None, ties: str, denominator: str, empty: str
+) -> EvaluationResult:
+    """:func:`evaluate` for checked arguments, of one call or of a prepared gallery."""
+    histogram = codes.histogram().cpu()
+    ranking: Ranking = StableRanking(histogram, codes) if ties == "stable" else HistogramRanking(histogram, ties)
     return make_result(
         op,
         histogram,
         ranking,
-        gallery=g.shape[0],
+        gallery=codes.g.shape[0],
         topk=topk,
         ties=ties,
         denominator=denominator,
@@ -121,7 +127,7 @@ def evaluate_histogram(
     """
     op = "evaluate_histogram"
     check_histogram_ties(op, ties)
-    _check_choices(op, ties, denominator, empty)
+    check_choices(op, ties, denominator, empty)
     histogram = check_histogram(op, histogram)
     return make_result(
         op,

@@ -27,6 +27,7 @@ Q, G = random_codes(4, 16, 1), random_codes(6, 16, 2)
 IDS, MORE_IDS = torch.tensor([0, 1, 2, 1]), torch.tensor([0, 1, 2, 1, 0, 0])
 HISTOGRAM = rdh_ext.hamming_histogram(Q, G, IDS, MORE_IDS)
 RESULT = rdh_ext.evaluate(Q, G, IDS, MORE_IDS)
+GALLERY = retrieval.Gallery(G, MORE_IDS)
 AMPLIFIER = {"tau": "tau", "alpha": "positive or None", "counter": "counter"}
 ACTIVATION = {**AMPLIFIER, "beta": "positive"}
 LOSS = {
@@ -56,6 +57,11 @@ def updated_bank(**spoiled: Any) -> Tensor:
 
 def gathered(**spoiled: Any) -> Tensor:
     return distributed.gather_batch(**beside(spoiled, h=H, labels=IDS))[0]
+
+
+def asked(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of a gallery, with queries and labels where they are not given."""
+    return lambda **spoiled: method(**{"q": Q, "q_labels": IDS, **spoiled})
 
 
 class Subject(NamedTuple):
@@ -156,8 +162,28 @@ SUBJECTS = (
         METRICS,
         needs_values=True,
     ),
+    Subject("Gallery", retrieval.Gallery, {"codes": (G, "codes")}, {"planes": "bool"}, needs_values=True),
+    Subject(
+        "Gallery", lambda labels: retrieval.Gallery(G, labels), {"labels": (MORE_IDS, "labels")}, {}, needs_values=True
+    ),
+    Subject("Gallery", lambda **options: retrieval.Gallery(G, **options), {}, {"bits": "bits or None"}),
+    Subject("Gallery.distance", GALLERY.distance, {"q": (Q, "codes")}, {}, needs_values=True),
+    Subject("Gallery.topk", lambda q, k=3: GALLERY.topk(q, k), {"q": (Q, "codes")}, {"k": "count"}, needs_values=True),
+    *(
+        Subject(f"Gallery.{name}", call, {argument: value}, {}, needs_values=True)
+        for name, call in {"histogram": asked(GALLERY.histogram), "evaluate": asked(GALLERY.evaluate)}.items()
+        for argument, value in {"q": (Q, "codes"), "q_labels": (IDS, "labels")}.items()
+    ),
+    Subject(
+        "Gallery.evaluate",
+        lambda **options: GALLERY.evaluate(Q, IDS, **options),
+        {},
+        {**METRICS, "empty": "choice"},
+    ),
     Subject("precision_at", lambda n=1: RESULT.precision_at(n), {}, {"n": "count"}),
     Subject("recall_at", lambda n=1: RESULT.recall_at(n), {}, {"n": "count"}),
+    Subject("ndcg", lambda n=1: RESULT.ndcg(n), {}, {"n": "count or None"}),
+    Subject("ndcg_per_query", lambda n=1: RESULT.ndcg_per_query(n), {}, {"n": "count or None"}),
     Subject("precision_within_radius", lambda r=1: RESULT.precision_within_radius(r), {}, {"r": "radius"}),
     Subject("pr_curve", lambda **options: RESULT.pr_curve(**options), {}, {"by": "choice", "at": "points or None"}),
 )
@@ -332,6 +358,7 @@ def test_as_many_as_there_are() -> None:
     """A k that no integer of the machine holds is beyond the gallery like any other."""
     assert torch.equal(rdh_ext.hamming_topk(Q, G, HUGE)[1], rdh_ext.hamming_topk(Q, G, 6)[1])
     assert rdh_ext.evaluate(Q, G, IDS, MORE_IDS, topk=HUGE).map == RESULT.map
+    assert RESULT.ndcg(HUGE) == RESULT.ndcg()
     assert RESULT.precision_at(HUGE) == RESULT.precision_at(6)
     assert RESULT.precision_within_radius(HUGE) == RESULT.precision_within_radius(16)
 

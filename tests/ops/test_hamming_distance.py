@@ -59,6 +59,18 @@ def test_awkward_memory(backend: str) -> None:
         assert same_as_oracle(hamming_distance(q_view, g_view), q, g)
 
 
+@pytest.mark.parametrize("bits", [8, 64, 256])
+def test_faiss_agrees(backend: str, bits: int) -> None:
+    faiss = pytest.importorskip("faiss")
+    q, g = random_codes(20, bits, 1), random_codes(700, bits, 2)
+    index = faiss.IndexBinaryFlat(bits)
+    index.add(g.numpy())
+    sorted_distances, order = index.search(q.numpy(), 700)
+    theirs = np.empty_like(sorted_distances)
+    np.put_along_axis(theirs, order, sorted_distances, axis=1)
+    assert np.array_equal(hamming_distance(q.to(backend), g.to(backend)).cpu().numpy(), theirs)
+
+
 @settings(max_examples=30, deadline=None)
 @given(bits=st.integers(1, 100), seed=st.integers(0, 2**31))
 def test_is_a_metric(bits: int, seed: int) -> None:

@@ -116,6 +116,24 @@ def test_a_gallery_sorted_by_class(backend: str, classes: int | None) -> None:
     check_prepared(q, g, labels_for(9, classes, 3), g_labels, 32, backend)
 
 
+@pytest.mark.parametrize(
+    "backend",
+    ["avx2", "avx512", "avx512vpopcntdq", pytest.param("cuda", marks=pytest.mark.cuda)],
+    indirect=True,
+)
+def test_more_pairs_than_31_bits_count(backend: str) -> None:
+    """By repetition of a few queries; a reference would take minutes."""
+    q, g = random_codes(11, 8, 1), random_codes(65_537, 8, 2)
+    q_labels, g_labels = random_ids(11, 4, 3), random_ids(65_537, 4, 4).to(torch.uint8)
+    op, times = torch.ops.rdh_ext.hamming_histogram, 3000
+    expected = oracle.histogram(*(part.numpy() for part in (q, g, q_labels, g_labels)), 8)
+    on_device = [part.to(backend) for part in (q.repeat(times, 1), g, q_labels.repeat(times), g_labels)]
+    assert 11 * times * 65_537 > 2**31
+    histogram = op(*on_device, 8).cpu().view(times, 11, 9, 2)
+    assert np.array_equal(histogram[0].numpy(), expected)
+    assert bool((histogram == histogram[0]).all())
+
+
 def test_ids_of_any_size(backend: str) -> None:
     """-1 is no id of uint8, and 256 is not 0."""
     q, g, g_labels = random_codes(7, 12, 1), random_codes(600, 12, 2), random_ids(600, 256, 4)

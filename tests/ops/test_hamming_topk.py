@@ -128,13 +128,16 @@ def test_bad_codes() -> None:
         hamming_topk(random_codes(2, 8), random_codes(3, 8).to("meta"), 1)
 
 
-def test_faiss_agrees() -> None:
+@pytest.mark.parametrize("heap", [True, False])
+@pytest.mark.parametrize(("bits", "gallery", "k"), [(64, 2000, 100), (24, 5000, 1), (128, 900, 900), (512, 9000, 70)])
+def test_faiss_agrees(backend: str, bits: int, gallery: int, k: int, heap: bool) -> None:
     faiss = pytest.importorskip("faiss")
-    q, g = random_codes(20, 64, 1), random_codes(2000, 64, 2)
-    index = faiss.IndexBinaryFlat(64)
+    q, g = random_codes(20, bits, 1), random_codes(gallery, bits, 2)
+    index = faiss.IndexBinaryFlat(bits)
+    index.use_heap = heap
     index.add(g.numpy())
-    d, i = index.search(q.numpy(), 100)
-    ours_d, ours_i = hamming_topk(q, g, 100)
+    d, i = index.search(q.numpy(), k)
+    ours_d, ours_i = (part.cpu() for part in hamming_topk(q.to(backend), g.to(backend), k))
     assert np.array_equal(ours_d.numpy(), d)
     order = np.lexsort((i, d), axis=1)  # FAISS promises no order among ties
     inside = d < d[:, -1:]  # nor which of those at the last distance it returns

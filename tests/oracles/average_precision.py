@@ -86,3 +86,26 @@ def expected_cut(total: float, relevant_before: int, before: int, items: int, re
                     weight *= mpmath.mpf(x * (items - relevant - places + x)) / ((relevant - x + 1) * (places - x + 1))
                 x += step
         return mean / weights
+
+
+def whole_ranking(buckets: Sequence[Bucket]) -> tuple[mpmath.mpf, mpmath.mpf, mpmath.mpf]:
+    """Mean, smallest and largest AP over all orders of tied items, from harmonic numbers with 50 digits."""
+
+    def row(before: int, relevant_before: int, n: int) -> mpmath.mpf:
+        """The precisions at n relevant items that follow each other."""
+        zeroth = mpmath.harmonic(before + n) - mpmath.harmonic(before)
+        return n - (before - relevant_before) * zeroth
+
+    with mpmath.workdps(50):
+        totals = [mpmath.mpf(0)] * 3
+        before = relevant_before = 0
+        for items, relevant in buckets:
+            if relevant:
+                zeroth = mpmath.harmonic(before + items) - mpmath.harmonic(before)
+                pairs = mpmath.mpf(relevant - 1) / (items - 1) if items > 1 else 0
+                inside = (relevant_before + 1) * zeroth + pairs * (items - (before + 1) * zeroth)
+                totals[0] += inside * relevant / items
+                totals[1] += row(before + items - relevant, relevant_before, relevant)
+                totals[2] += row(before, relevant_before, relevant)
+            before, relevant_before = before + items, relevant_before + relevant
+        return totals[0] / relevant_before, totals[1] / relevant_before, totals[2] / relevant_before

@@ -73,8 +73,32 @@ def test_expectation_in_huge_buckets(relevant_before: int, before: int, items: i
     assert ours == pytest.approx(exact, rel=1e-13)
 
 
-@pytest.mark.parametrize("start", [0, 1, 5, 31, 32, 33, 1000, 10**6 + 3, 10**9, 10**14])
-@pytest.mark.parametrize("n", [0, 1, 2, 7, 31, 32, 40, 1000, 10**8, 10**13])
+@pytest.mark.parametrize("items", [10**8, 10**9, 2**31, 2**32 + 1, 10**12])
+def test_whole_rankings_of_huge_buckets(items: int) -> None:
+    """Galleries beyond what 32 bits count, relevant items everywhere, or nearly nowhere."""
+    cases = (
+        ((items, items // 10), (items // 3, 5), (7, 7), (0, 0), (2 * items, items)),
+        ((3, 0), (items, 1), (items, 0), (items, 1)),
+        ((items, 0), (items, items), (1, 0), (1, 1)),
+        ((1, 1), (65_534, 3), (2, 2), (items, 2)),
+    )
+    for buckets in cases:
+        for ties, exact in zip(TIES, oracle.whole_ranking(buckets), strict=True):
+            ours = average_precision(torch.tensor([buckets]), ties=ties).item()
+            assert ours == pytest.approx(float(exact), rel=1e-14), (buckets, ties)
+
+
+def test_the_end_of_the_table_of_harmonic_numbers() -> None:
+    """Buckets that end before it, on it, behind it, and far behind it."""
+    for before, items in itertools.product((0, 1, 65_000, 65_535, 65_536, 65_537), (1, 2, 500, 535, 536, 537, 10**6)):
+        buckets = ((before, before // 2), (items, (items + 1) // 2), (3, 1))
+        for ties, exact in zip(TIES, oracle.whole_ranking(buckets), strict=True):
+            ours = average_precision(torch.tensor([buckets]), ties=ties).item()
+            assert ours == pytest.approx(float(exact), rel=3e-15), (buckets, ties)
+
+
+@pytest.mark.parametrize("start", [0, 1, 5, 31, 32, 33, 1000, 65535, 65536, 65537, 10**6 + 3, 10**9, 10**14])
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 31, 32, 40, 1000, 65534, 65536, 70000, 10**8, 10**13])
 def test_harmonic_sums_to_the_last_digits(start: int, n: int) -> None:
     zeroth, first = (part.item() for part in harmonic_sums(torch.tensor([start]), torch.tensor([n])))
     with mpmath.workdps(60):

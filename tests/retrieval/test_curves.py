@@ -13,7 +13,7 @@ from hamming_cases import random_codes, random_ids
 from oracles import hamming
 
 from rdh_ext.reference import _tiles
-from rdh_ext.retrieval import EvaluationResult, evaluate
+from rdh_ext.retrieval import EvaluationResult, _ranking, evaluate
 from rdh_ext.retrieval._ranking import items_needed
 
 TIES = ("expected", "stable", "optimistic", "pessimistic")
@@ -69,6 +69,16 @@ def test_by_rank(ties: str, empty: str) -> None:
     for n in (1, 17, GALLERY, GALLERY + 5):
         assert result.precision_at(n) == pytest.approx(curve.precision[min(n, GALLERY) - 1].item(), rel=1e-14)
         assert result.recall_at(n) == pytest.approx(curve.recall[min(n, GALLERY) - 1].item(), rel=1e-14)
+
+
+@pytest.mark.parametrize("ranks", [1, 60])
+def test_stable_by_blocks_of_queries(ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks of one query at a time, or of two or three."""
+    expected = [make("stable")[0].pr_curve(by) for by in ("rank", "recall")]
+    monkeypatch.setattr(_ranking, "_RANKS", ranks)
+    for curve in expected:
+        assert torch.equal(make("stable")[0].pr_curve(curve.by).precision, curve.precision)
+        assert torch.equal(make("stable")[0].pr_curve(curve.by).recall, curve.recall)
 
 
 def test_by_rank_expected_is_the_mean_of_all_orders() -> None:
