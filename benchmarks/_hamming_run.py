@@ -57,10 +57,9 @@ def histogram(x: Inputs) -> Tensor:
     return rdh_ext.hamming_histogram(x.q, x.g, x.q_labels, x.g_labels, bits=x.g_signs.shape[1])
 
 
-def gallery_of(x: Inputs) -> Any:
-    """The gallery, prepared; None where the package has no such thing."""
-    make = getattr(rdh_ext.retrieval, "Gallery", None)
-    return make and make(x.g, x.g_labels, bits=x.g_signs.shape[1])
+def gallery_of(x: Inputs) -> rdh_ext.retrieval.Gallery:
+    """The gallery, prepared."""
+    return rdh_ext.retrieval.Gallery(x.g, x.g_labels, bits=x.g_signs.shape[1])
 
 
 def forms() -> Iterator[tuple[str, Callable[[Step], Step]]]:
@@ -96,10 +95,10 @@ def check_map(x: Inputs, queries: range) -> float:
     bounds = [evaluate(x, ties).map for ties in ("pessimistic", "optimistic")]
     by_argsort = argsort_map(x)
     require(bounds[0] - 1e-6 <= by_argsort <= bounds[1] + 1e-6, f"argsort finds {by_argsort}, outside of {bounds}")
-    if gallery := gallery_of(x):
-        for ties, ap in (("expected", expected), ("stable", stable)):
-            prepared = gallery.evaluate(x.q, x.q_labels, ties=ties).ap
-            require(torch.equal(prepared, ap), f"the prepared gallery gives another AP, {ties}")
+    gallery = gallery_of(x)
+    for ties, ap in (("expected", expected), ("stable", stable)):
+        prepared = gallery.evaluate(x.q, x.q_labels, ties=ties).ap
+        require(torch.equal(prepared, ap), f"the prepared gallery gives another AP, {ties}")
     return float(expected.mean())
 
 
@@ -107,9 +106,8 @@ def check_topk(x: Inputs, k: int, queries: range) -> None:
     """Against a stable sort of some queries, ids and distances; against FAISS all distances, and all ids but those at
     the last distance of a query, of which FAISS takes any."""
     distances, ids = everywhere(f"top-{k}", lambda: rdh_ext.hamming_topk(x.q, x.g, k))
-    if gallery := gallery_of(x):
-        prepared = gallery.topk(x.q, k)
-        require(all(map(torch.equal, prepared, (distances, ids))), f"top-{k}: the prepared gallery gives another")
+    prepared = gallery_of(x).topk(x.q, k)
+    require(all(map(torch.equal, prepared, (distances, ids))), f"top-{k}: the prepared gallery gives another")
     for i in queries:
         true = distances_of(x, i)
         order = np.argsort(true, kind="stable")[:k]
@@ -127,8 +125,7 @@ def check_topk(x: Inputs, k: int, queries: range) -> None:
 def check_codes(x: Inputs, queries: range) -> None:
     """Distances, packing, unpacking."""
     (distances,) = everywhere("distances", lambda: (rdh_ext.hamming_distance(x.q, x.g),))
-    if gallery := gallery_of(x):
-        require(torch.equal(gallery.distance(x.q), distances), "the prepared gallery gives other distances")
+    require(torch.equal(gallery_of(x).distance(x.q), distances), "the prepared gallery gives other distances")
     for i in queries:
         require(np.array_equal(distances[i].numpy(), distances_of(x, i)), f"the distances of query {i} are wrong")
     signs = torch.from_numpy(x.g_signs)
@@ -176,9 +173,9 @@ def map_steps(x: Inputs) -> dict[str, Step]:
         "rdh_ext stable": lambda: evaluate(x, "stable"),
         "rdh_ext histogram": lambda: histogram(x),
     }
-    if gallery := gallery_of(x):
-        steps["rdh_ext gallery"] = lambda: gallery.evaluate(x.q, x.q_labels)
-        steps["rdh_ext gallery stable"] = lambda: gallery.evaluate(x.q, x.q_labels, ties="stable")
+    gallery = gallery_of(x)
+    steps["rdh_ext gallery"] = lambda: gallery.evaluate(x.q, x.q_labels)
+    steps["rdh_ext gallery stable"] = lambda: gallery.evaluate(x.q, x.q_labels, ties="stable")
     if cores() > 1:
         more = ("rdh_ext stable", "rdh_ext gallery")
         steps |= {f"{name} 2 threads": with_threads(2, steps[name]) for name in more if name in steps}
@@ -199,7 +196,7 @@ def topk_steps(x: Inputs, k: int) -> dict[str, Step]:
     return {
         "rdh_ext": ours,
         **{name: form(ours) for name, form in forms()},
-        **({"rdh_ext gallery": lambda: gallery.topk(x.q, k)} if gallery else {}),
+        "rdh_ext gallery": lambda: gallery.topk(x.q, k),
         **{name: searching(search) for name, search in faiss_searches(x).items()},
     }
 
