@@ -56,6 +56,9 @@ struct Bits {
     return _mm512_sad_epu8(_mm512_add_epi8(low, high), _mm512_setzero_si512());
   }
 #endif
+  static void store_short(uint16_t* p, V v) {  // numbers below 65,536
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi64_epi16(v));
+  }
   static uint64_t total(V v) { return static_cast<uint64_t>(_mm512_reduce_add_epi64(v)); }
 
   // 64 bytes, one bit of each.

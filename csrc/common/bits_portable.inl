@@ -53,6 +53,10 @@ struct Bits {
     v += v >> 32;
     return v & (V{} + 127u);
   }
+  static void store_short(uint16_t* p, V v) {  // numbers below 65,536
+    p[0] = static_cast<uint16_t>(v[0]);
+    p[1] = static_cast<uint16_t>(v[1]);
+  }
   static uint64_t total(V v) { return v[0] + v[1]; }
 
   template <class Holds>

@@ -6,7 +6,7 @@
 //            each 64 items of the run; a relevant item adds those of its 64 that stand before it, found by one
 //            comparison of distances as bytes. Above 255 bits: a number per distance, counted up item by item.
 // Memory:    a task makes the planes of its slab, K / 8 bytes an item, unless it is given them; 16 (K + 1) bytes per
-//            query, 576 (K + 1) per task. Few queries: the gallery in parts, and the histogram of each, 16 (K + 1)
+//            query, 192 (K + 1) per task. Few queries: the gallery in parts, and the histogram of each, 16 (K + 1)
 //            bytes per query and part.
 // Tiling:    blocks of 128 queries by parts of the gallery; 4,096 items at a time.
 // Numerics:  ranks are integers. Precisions are quotients of doubles, which hold ranks exactly up to 2^53, summed in an

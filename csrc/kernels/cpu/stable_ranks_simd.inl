@@ -18,9 +18,6 @@ struct Found {
   int64_t rank[chunk_items], relevant_rank[chunk_items];
 };
 
-// The items before number i of 64.
-inline uint64_t before(uint64_t i) { return (uint64_t{1} << i) - 1; }
-
 // Where the relevant items of a slab are, chunk by chunk, in the order of the gallery.
 struct Positions {
   uint32_t* in_chunk;  // one chunk behind the other: the item, and 65536 times its word of a plane
@@ -44,7 +41,7 @@ struct Positions {
 // Counts along the lanes of a chunk, each of which is a run of 512 items: how many items there are at a distance before
 // each step of the lane, and how many in the lanes before.
 struct Along {
-  uint64_t* before_step;  // [bits + 1][step][lane]
+  uint16_t* before_step;  // [bits + 1][step][lane]
   uint64_t* before_lane;  // [bits + 1][lane]: at first what is in the lane itself
 
   // Also the distances themselves.
@@ -64,13 +61,13 @@ struct Along {
         if ((used >> h & 1) == 0) {  // the parts before had none
           used |= uint32_t{1} << h;
           std::memset(before_lane + 64 * h, 0, static_cast<size_t>(places) * 64);
-          if (part > 0) std::memset(before_step + 512 * h, 0, static_cast<size_t>(places) * 512);
+          if (part > 0) std::memset(before_step + 512 * h, 0, static_cast<size_t>(places) * 128);
         }
         for (int l = 0; l < places; ++l) {
-          uint64_t* to = before_step + (8 * h + l) * 64 + part * Bits::words;
+          uint16_t* to = before_step + (8 * h + l) * 64 + part * Bits::words;
           V sum = Bits::zero();
           for (int step = 0; step < 8; ++step) {
-            Bits::store(to + 8 * step, sum);
+            Bits::store_short(to + 8 * step, sum);
             sum = Bits::add(sum, Bits::count(Bits::both(split.place[l][step], split.group[h][step])));
           }
           Bits::store(before_lane + (8 * h + l) * 8 + part * Bits::words, sum);
@@ -96,13 +93,16 @@ inline void rank_sliced(const uint64_t* planes, const uint64_t* flips, int64_t b
   uint32_t used = 0;
   along.count(planes, flips, bits, bytes, used);
   along.start(bits, used, seen.all);
+  const uint16_t* before_step = along.before_step;
+  const uint64_t* before_lane = along.before_lane;
+  int64_t *seen_relevant = seen.relevant, *rank = found.rank, *relevant_rank = found.relevant_rank;
   for (int64_t n = 0; n < count; ++n) {
     const uint64_t at = positions[n] & 65535, word = positions[n] >> 16;
     const uint64_t d = bytes[at];
-    const uint64_t same = Bits::equal(bytes + at / 64 * 64, static_cast<uint8_t>(d)) & before(at % 64);
-    found.rank[n] = static_cast<int64_t>(along.before_lane[8 * d + word % 8] + along.before_step[64 * d + word]) +
-                    __builtin_popcountll(same) + 1;
-    found.relevant_rank[n] = ++seen.relevant[d];
+    const uint64_t same = Bits::equal(bytes + at / 64 * 64, static_cast<uint8_t>(d));
+    const int here = __builtin_popcountll(same << (~at & 63));  // up to itself: the items behind it leave at the top
+    rank[n] = static_cast<int64_t>(before_lane[8 * d + word % 8]) + before_step[64 * d + word] + here;
+    relevant_rank[n] = ++seen_relevant[d];
   }
   found.count = count;
 }
@@ -123,14 +123,14 @@ inline void rank_long(const uint8_t* low, const uint8_t* high, const uint32_t* p
 }
 
 // In a fixed order: eight sums side by side, then those, then the chunks.
-inline void add_precisions(Found& found, int64_t limit, double& total, int64_t& within) {
+inline void add_precisions(Found& found, int64_t limit, bool all_within, double& total, int64_t& within) {
   const int64_t n = found.count, padded = (n + 7) / 8 * 8;
   for (int64_t i = n; i < padded; ++i) {
     found.relevant_rank[i] = 0;
     found.rank[i] = 1;
   }
   int64_t beyond = 0;
-  for (int64_t i = 0; i < n; ++i) {
+  for (int64_t i = 0; i < (all_within ? 0 : n); ++i) {
     const bool is_beyond = found.rank[i] > limit;
     found.relevant_rank[i] = is_beyond ? 0 : found.relevant_rank[i];
     beyond += is_beyond;
@@ -196,7 +196,7 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
           problem.put_ranks(query, found->rank, found->relevant_rank, found->count);
         } else {
           const int64_t at = slab / problem.parts.slabs_of_group * in.queries + query;
-          add_precisions(*found, problem.limit, problem.totals[at], problem.within[at]);
+          add_precisions(*found, problem.limit, problem.limit >= in.gallery, problem.totals[at], problem.within[at]);
         }
       }
     }
