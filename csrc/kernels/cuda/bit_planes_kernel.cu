@@ -22,7 +22,7 @@ namespace {
 }  // namespace
 
 int launch_bit_planes(const uint8_t* codes, int64_t rows, int64_t bytes, int64_t bits, uint64_t* planes, void* stream) {
-  const CodeRows source{codes, bytes, bytes % 4 == 0 && is_aligned(codes, 4)};
+  const Rows<true> source{codes, bytes, bytes % 4 == 0 && is_aligned(codes, 4)};
   make_planes(source, rows, bits, planes, static_cast<cudaStream_t>(stream));
   return cudaGetLastError();
 }

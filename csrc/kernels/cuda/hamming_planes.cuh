@@ -1,8 +1,12 @@
 // Bit planes (their format: kernels/hamming.h) of packed codes, and of the labels of items: a class is a bit.
 // Included by the .cu files that make planes, inside namespace rdh::cuda, behind hamming_codes.cuh.
 
-// Bits 32 w to 32 w + 31 of a row.
-struct CodeRows {
+// Rows of bits, packed as codes or one to a byte as labels; word w has bits 32 w to 32 w + 31.
+template <bool IsCodes>
+struct Rows;
+
+template <>
+struct Rows<true> {
   const uint8_t* codes;
   int64_t bytes;
   bool as_words;  // bytes is a multiple of 4, and codes aligned to it
@@ -12,12 +16,13 @@ struct CodeRows {
   }
 };
 
-struct BoolRows {
-  const uint8_t* rows;
+template <>
+struct Rows<false> {
+  const uint8_t* labels;
   int64_t classes;
 
   __device__ __forceinline__ uint32_t word(int64_t row, int64_t w) const {
-    const uint8_t* const from = rows + row * classes + 32 * w;
+    const uint8_t* const from = labels + row * classes + 32 * w;
     const int64_t left = classes - 32 * w;
     uint32_t bits = 0;
 #pragma unroll 8
@@ -28,8 +33,9 @@ struct BoolRows {
 
 // A block has 512 items of a chunk, 64 of each of its eight runs, and 32 bits of them: eight words for each bit, which
 // lie side by side. A warp turns 64 items by 32 bits with votes: lane i keeps the word of bit i.
-template <class Rows, int Threads>
-__global__ void __launch_bounds__(Threads) planes_kernel(Rows source, int64_t rows, int64_t bits, uint64_t* planes) {
+template <bool IsCodes, int Threads>
+__global__ void __launch_bounds__(Threads)
+    planes_kernel(Rows<IsCodes> source, int64_t rows, int64_t bits, uint64_t* planes) {
   SHARED(uint64_t, words, [32][9]);  // 9: lanes of a warp write to banks of their own
   const int me = static_cast<int>(threadIdx.x), lane = me % 32;
   const int64_t parts = (bits + 31) / 32, count = (rows + chunk_items - 1) / chunk_items * 8 * parts;
@@ -58,10 +64,10 @@ __global__ void __launch_bounds__(Threads) planes_kernel(Rows source, int64_t ro
   }
 }
 
-template <class Rows>
-void make_planes(const Rows& source, int64_t rows, int64_t bits, uint64_t* planes, cudaStream_t stream) {
+template <bool IsCodes>
+void make_planes(const Rows<IsCodes>& source, int64_t rows, int64_t bits, uint64_t* planes, cudaStream_t stream) {
   const int64_t groups = (rows + chunk_items - 1) / chunk_items * 8 * divided_up(bits, 32);
   if (groups == 0) return;
-  LAUNCH((planes_kernel<Rows, threads>), static_cast<unsigned>(least(divided_up(groups, 4), 8192)), threads, 0, stream,
-         source, rows, bits, planes);
+  LAUNCH((planes_kernel<IsCodes, threads>), static_cast<unsigned>(least(divided_up(groups, 4), 8192)), threads, 0,
+         stream, source, rows, bits, planes);
 }
