@@ -23,7 +23,7 @@ void expect_ranks(Form form, int64_t queries, int64_t gallery, int64_t bits, int
   const auto view = labels.view();
   std::vector<int64_t> expected, histogram(static_cast<size_t>(queries * (bits + 1) * 2));
   const int64_t limit = gallery / 2;
-  std::vector<double> sums;
+  std::vector<long double> sums;
   std::vector<int64_t> within;
   for (int64_t i = 0; i < queries; ++i) {
     std::vector<int64_t> order(static_cast<size_t>(gallery)), d;
@@ -57,7 +57,8 @@ void expect_ranks(Form form, int64_t queries, int64_t gallery, int64_t bits, int
   FINISH();
   EXPECT(found.read() == within, "%d x %d, %d bits", int(queries), int(gallery), int(bits));
   for (size_t i = 0; i < sums.size(); ++i) {
-    EXPECT(std::fabs(total.read()[i] - sums[i]) <= 1e-14 * sums[i], "query %d: %.17g", int(i), total.read()[i]);
+    const double sum = static_cast<double>(sums[i]);
+    EXPECT(std::fabs(total.read()[i] - sum) <= 1.2e-16 * sum, "query %d: %.17g, %.17g", int(i), total.read()[i], sum);
   }
 }
 

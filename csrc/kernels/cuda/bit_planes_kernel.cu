@@ -1,5 +1,5 @@
 // Computes:  bit planes of packed codes; the format is in kernels/hamming.h.
-// Algorithm: hamming_planes.cuh: a warp votes on each of 32 bits of 64 items.
+// Algorithm: hamming_planes.cuh: a warp transposes 32 x 32 bits in five exchanges.
 // Memory:    codes read once, as many bytes written (of whole chunks of 4,096 items); whole cache lines both ways.
 // Tiling:    256 threads have 512 items by 32 bits; 2.3 KB of shared memory.
 // Numerics:  exact.

@@ -31,8 +31,20 @@ struct Rows<false> {
   }
 };
 
+// Word i of the warp's 32 has bits i of all of them.
+__device__ __forceinline__ uint32_t transposed(uint32_t word, int lane) {
+  uint32_t kept = 0x0000FFFFu;
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2, kept ^= kept << distance) {
+    const uint32_t other = __shfl_xor_sync(0xFFFFFFFFu, word, distance);
+    word = (lane & distance) == 0 ? (word & kept) | (other & kept) << distance
+                                  : (word & ~kept) | (other & ~kept) >> distance;
+  }
+  return word;
+}
+
 // A block has 512 items of a chunk, 64 of each of its eight runs, and 32 bits of them: eight words for each bit, which
-// lie side by side. A warp turns 64 items by 32 bits with votes: lane i keeps the word of bit i.
+// lie side by side. A warp turns 64 items by 32 bits: lane i gets the word of bit i.
 template <bool IsCodes, int Threads>
 __global__ void __launch_bounds__(Threads)
     planes_kernel(Rows<IsCodes> source, int64_t rows, int64_t bits, uint64_t* planes) {
@@ -44,16 +56,12 @@ __global__ void __launch_bounds__(Threads)
     const int64_t first = group / 8 * chunk_items + group % 8 * 64 + lane;
     for (int run = me / 32; run < 8; run += Threads / 32) {
       const int64_t item = first + run * (chunk_items / 8);
-      const uint32_t low = item < rows ? source.word(item, part) : 0;
-      const uint32_t high = item + 32 < rows ? source.word(item + 32, part) : 0;
-      uint64_t own = 0;
-#pragma unroll
-      for (int bit = 0; bit < 32; ++bit) {
-        const uint32_t of_low = __ballot_sync(0xFFFFFFFFu, low >> bit & 1);
-        const uint32_t of_high = __ballot_sync(0xFFFFFFFFu, high >> bit & 1);
-        if (lane == bit) own = uint64_t{of_high} << 32 | of_low;
+      uint32_t low = 0, high = 0;
+      if (item - lane < rows) {
+        low = transposed(item < rows ? source.word(item, part) : 0, lane);
+        high = transposed(item + 32 < rows ? source.word(item + 32, part) : 0, lane);
       }
-      words[lane][run] = own;
+      words[lane][run] = uint64_t{high} << 32 | low;
     }
     __syncthreads();
     for (int j = me; j < 32 * 8; j += Threads) {

@@ -105,14 +105,18 @@ __global__ void __launch_bounds__(Threads)
     int64_t sums[batch];
 #pragma unroll
     for (int j = 0; j < batch; ++j) sums[j] = first + j < c.columns ? starts[first + j] : 0;
+    int64_t some = 0;
+#pragma unroll
+    for (int j = 0; j < batch; ++j) some |= sums[j];
+    const bool is_empty = !__any_sync(0xFFFFFFFFu, some != 0);  // as most columns of long codes are
 #pragma unroll
     for (int j = 0; j < batch; ++j) {
       int64_t up_to = sums[j];  // over the streams of the query
-      for (int offset = p.tile; offset < 32; offset *= 2) {
+      for (int offset = p.tile; offset < 32 && !is_empty; offset *= 2) {
         const int64_t earlier = __shfl_up_sync(0xFFFFFFFFu, up_to, static_cast<unsigned>(offset));
         if (lane >= offset) up_to += earlier;
       }
-      const int64_t all = __shfl_sync(0xFFFFFFFFu, up_to, 32 - p.tile + lane % p.tile);
+      const int64_t all = is_empty ? 0 : __shfl_sync(0xFFFFFFFFu, up_to, 32 - p.tile + lane % p.tile);
       if (first + j < c.columns) {
         starts[first + j] = before[j % Kinds] + up_to - sums[j];
         if (j % Kinds == 0 && before[0] < k) cut = (first + j) / Kinds;

@@ -5,7 +5,7 @@
 //            prefix sums; the pairs once more, where every relevant item knows how many items, and how many relevant
 //            ones, stand before it. Ranks of query i begin behind those of queries 0 to i - 1, by the histogram.
 // Memory:    workspace: counts, 256 (K + 1) bytes for each warp of a pass, at most 8,192 warps and 256 MiB: queries go
-//            in groups that fit; one sum and one count for each lane; labels as the histogram has them. The gallery is
+//            in groups that fit; a sum and a count for each lane; labels as the histogram has them. The gallery is
 //            read from L2 twice for every 32 queries.
 // Tiling:    as the histogram (hamming_scan.cuh); pieces of at least 1,024 items, at most 1,024 of them.
 // Floors and predictions, not measured, H200, 64 bits, class ids: the first pass is that of the histogram, 1.3e12
@@ -14,15 +14,17 @@
 //            four items' loads under way together: some 700 clocks for 4 x 32 pairs with 24 warps: 4 pairs a clock,
 //            0.9e12. Both: 0.5e12. Every relevant item is 160 bytes from L2: a half relevant is 80 bytes per pair,
 //            6e10.
-// Numerics:  ranks and counts are exact. Terms (relevant items up to the rank) / rank are rounded once to double; a
-// lane
-//            adds those of its piece in gallery order, then the slabs of its stream are added in order, then the
-//            streams: which they are depends on Q, G and K and on nothing else. No atomics.
+// Numerics:  ranks and counts are exact. A term (relevant items up to the rank) / rank is rounded to double; their sum
+// is
+//            exact, in integers of 128 bits, and rounded at the end, within 1 ulp: it depends on nothing but the terms.
+//            No atomics.
 // Limits:    any Q, C and K up to 4,096; G up to 2^35 (counts of 32 bits for each of 16 streams); rows at any address.
 //            A histogram of other inputs gives wrong ranks, none of them outside of the result.
 // References: kernels/stable_ranks.h.
 
 #include <cuda_runtime.h>
+
+#include <cstring>
 
 #include "common/cuda_kernel.h"
 #include "kernels/stable_ranks.h"
@@ -79,27 +81,47 @@ __global__ void __launch_bounds__(Threads) offsets_kernel(int64_t* offsets, int6
   if (me == 0) offsets[queries] = before;
 }
 
+// A sum of at most 2^35 terms of 2^-35 to 1, exact, in units of 2^-88.
+struct Sum {
+  uint64_t high = 0, low = 0;
+
+  __device__ __forceinline__ void add(uint64_t high_, uint64_t low_) {
+    low += low_;
+    high += high_ + (low < low_ ? 1 : 0);
+  }
+  __device__ __forceinline__ void add(double term) {
+    uint64_t bits;
+    memcpy(&bits, &term, sizeof bits);
+    const int shift = static_cast<int>(bits >> 52) - (1023 + 52 - 88);  // 1 to 36
+    const uint64_t digits = (bits & ((uint64_t{1} << 52) - 1)) | uint64_t{1} << 52;
+    add(digits >> (64 - shift), digits << shift);
+  }
+  __device__ __forceinline__ double value() const {
+    return static_cast<double>(high) * 0x1p-24 + static_cast<double>(low) * 0x1p-88;
+  }
+};
+
 // What is wanted of relevant items: all ranks, or the sum up to a limit.
 struct Wanted {
   const int64_t* offsets;  // of the ranks of each query
   int64_t* ranks;          // or null
   int64_t limit;
-  double* totals;  // of lanes: [slabs, tiles, 32]
-  int64_t* found;
+  uint64_t* sums;  // of lanes: high, low and how many, [slabs, tiles, 3, 32]
 };
 
 struct TakeRank {
   int64_t* ranks;  // of the query
   int64_t room;
-  int64_t limit, found;
-  double total;
+  int64_t limit;
+  uint64_t found;
+  Sum sum;
 
   __device__ __forceinline__ void operator()(int, int64_t, int64_t before, int64_t relevant_before) {
     const int64_t rank = before + 1;
     if (ranks != nullptr) {
       if (relevant_before < room) ranks[relevant_before] = rank;
     } else if (rank <= limit) {
-      total += static_cast<double>(relevant_before + 1) / static_cast<double>(rank);
+      sum.add(static_cast<double>(relevant_before + 1) / static_cast<double>(rank));
       ++found;
     }
   }
@@ -110,41 +132,46 @@ __global__ void __launch_bounds__(Threads, 5) rank_kernel(Scan s, Counts c, Want
   DYN_SMEM(unsigned char, memory);
   const Lane me = Lane::of<Threads>(s);
   if (!me.has_work(s)) return;
-  TakeRank take{nullptr, 0, wanted.limit, 0, 0.0};
+  TakeRank take{nullptr, 0, wanted.limit, 0, {}};
   if (wanted.ranks != nullptr) {
     take.ranks = wanted.ranks + wanted.offsets[me.query];
     take.room = me.is_idle ? 0 : wanted.offsets[me.query + 1] - wanted.offsets[me.query];
   }
   take = in_order<R, W>(s, c, me, memory, 0, take);
   if (wanted.ranks == nullptr) {
-    wanted.totals[me.work * 32 + me.lane] = take.total;
-    wanted.found[me.work * 32 + me.lane] = take.found;
+    uint64_t* const sums = wanted.sums + me.work * 96 + me.lane;
+    sums[0] = take.sum.high;
+    sums[32] = take.sum.low;
+    sums[64] = take.found;
   }
 }
 
-// A warp has a tile: the lanes' sums over slabs, then over streams, always in the same order.
+// A warp has a tile: the sums of its lanes over slabs, then over streams.
 template <int Threads>
 __global__ void __launch_bounds__(Threads)
-    totals_kernel(Scan s, const double* __restrict__ totals, const int64_t* __restrict__ found, double* total_out,
-                  int64_t* found_out) {
+    totals_kernel(Scan s, const uint64_t* __restrict__ sums, double* total, int64_t* found) {
   const int tile = s.partition.tile, lane = static_cast<int>(threadIdx.x) % 32;
-  const int64_t own = first_item<Threads>() / 32, stride = s.tiles * 32;
+  const int64_t own = first_item<Threads>() / 32;
   if (own >= s.tiles) return;
-  double of_lane = 0, total = 0;
-  int64_t found_of_lane = 0, all_found = 0;
+  Sum of_lane, of_query;
+  uint64_t found_by_lane = 0, all_found = 0;
 #pragma unroll 4
   for (int64_t slab = 0; slab < s.partition.slabs; ++slab) {
-    of_lane += totals[slab * stride + own * 32 + lane];
-    found_of_lane += found[slab * stride + own * 32 + lane];
+    const uint64_t* const from = sums + (slab * s.tiles + own) * 96 + lane;
+    of_lane.add(from[0], from[32]);
+    found_by_lane += from[64];
   }
   for (int stream = 0; stream < s.partition.streams; ++stream) {
-    total += __shfl_sync(0xFFFFFFFFu, of_lane, stream * tile + lane % tile);
-    all_found += __shfl_sync(0xFFFFFFFFu, found_of_lane, stream * tile + lane % tile);
+    const int from = stream * tile + lane % tile;
+    const uint64_t high = __shfl_sync(0xFFFFFFFFu, of_lane.high, from);
+    const uint64_t low = __shfl_sync(0xFFFFFFFFu, of_lane.low, from);
+    of_query.add(high, low);
+    all_found += __shfl_sync(0xFFFFFFFFu, found_by_lane, from);
   }
   const int64_t query = (s.first_tile + own) * tile + lane;
   if (lane < tile && query < s.queries) {
-    total_out[query] = total;
-    found_out[query] = all_found;
+    total[query] = of_query.value();
+    found[query] = static_cast<int64_t>(all_found);
   }
 }
 
@@ -164,18 +191,14 @@ struct Plan {
   ScanPlan pairs;
   Groups groups;
   int64_t* offsets;
-  double* totals;
-  int64_t* found;
+  uint64_t* sums;
 
   Plan(const HammingInputs& in, const HammingLabels& labels, const Sizes& sizes, void* workspace)
       : memory{static_cast<char*>(workspace)},
         pairs(in, &labels, sizes, memory),
         groups(pairs, column_count(in, 2), sizes, memory),
-        offsets(memory.take<int64_t>(in.queries + 1)) {
-    const int64_t lanes = groups.tiles * pairs.scan.partition.slabs * 32;
-    totals = memory.take<double>(lanes);
-    found = memory.take<int64_t>(lanes);
-  }
+        offsets(memory.take<int64_t>(in.queries + 1)),
+        sums(memory.take<uint64_t>(groups.tiles * pairs.scan.partition.slabs * 96)) {}
 };
 
 // Where the results go: ranks, or totals and their counts.
@@ -188,7 +211,7 @@ struct Results {
 
 template <int R>
 void ranks_of(const HammingInputs& in, const Plan& plan, const Results& results, cudaStream_t stream) {
-  const Wanted wanted{plan.offsets, results.ranks, results.limit, plan.totals, plan.found};
+  const Wanted wanted{plan.offsets, results.ranks, results.limit, plan.sums};
   Scan s = plan.pairs.scan;
   for (; s.first_tile < s.partition.tiles; s.first_tile += plan.groups.tiles) {
     s.tiles = least(plan.groups.tiles, s.partition.tiles - s.first_tile);
@@ -200,8 +223,7 @@ void ranks_of(const HammingInputs& in, const Plan& plan, const Results& results,
     });
     if (results.ranks != nullptr) continue;
     const auto blocks = static_cast<unsigned>(divided_up(s.tiles, threads / 32));
-    LAUNCH((totals_kernel<threads>), blocks, threads, 0, stream, s, plan.totals, plan.found, results.total,
-           results.found);
+    LAUNCH((totals_kernel<threads>), blocks, threads, 0, stream, s, plan.sums, results.total, results.found);
   }
 }
 
