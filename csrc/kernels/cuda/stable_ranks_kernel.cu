@@ -46,7 +46,10 @@ __global__ void __launch_bounds__(Threads)
   const int lane = static_cast<int>(threadIdx.x) % 32;
   for (int64_t i = first_item<Threads>() / 32; i < queries; i += item_step<Threads>() / 32) {
     int64_t sum = 0;
-    for (int64_t d = lane; d <= bits; d += 32) sum += histogram[(i * (bits + 1) + d) * 2 + 1];
+    for (int64_t d = lane; d <= bits; d += 32) {
+      const int64_t count = histogram[(i * (bits + 1) + d) * 2 + 1];
+      sum += count > 0 ? count : 0;  // or ranks would go astray
+    }
 #pragma unroll
     for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_down_sync(0xFFFFFFFFu, sum, offset);
     if (lane == 0) relevant[i] = sum;
@@ -227,6 +230,11 @@ void ranks_of(const HammingInputs& in, const Plan& plan, const Results& results,
   }
 }
 
+void relevant_items(const int64_t* histogram, int64_t queries, int64_t bits, int64_t* offsets, cudaStream_t stream) {
+  LAUNCH((relevant_kernel<threads>), blocks_for(queries * 32), threads, 0, stream, histogram, queries, bits, offsets);
+  LAUNCH((offsets_kernel<threads>), 1, threads, 0, stream, offsets, queries);
+}
+
 int64_t ranks_workspace(const HammingInputs& in, const HammingLabels& labels, const Sizes& sizes) {
   return Plan(in, labels, sizes, nullptr).memory.bytes;
 }
@@ -244,11 +252,7 @@ int ranks(const HammingInputs& in, const HammingLabels& labels, const int64_t* h
   }
   const Plan plan(in, labels, sizes, workspace);
   plan.pairs.prepare(stream);
-  if (results.ranks != nullptr) {
-    LAUNCH((relevant_kernel<threads>), blocks_for(in.queries * 32), threads, 0, stream, histogram, in.queries, in.bits,
-           plan.offsets);
-    LAUNCH((offsets_kernel<threads>), 1, threads, 0, stream, plan.offsets, in.queries);
-  }
+  if (results.ranks != nullptr) relevant_items(histogram, in.queries, in.bits, plan.offsets, stream);
   if (labels.kind == LabelKind::class_ids) {
     ranks_of<by_ids>(in, plan, results, stream);
   } else {
@@ -258,6 +262,11 @@ int ranks(const HammingInputs& in, const HammingLabels& labels, const int64_t* h
 }
 
 }  // namespace
+
+int launch_relevant_items(const int64_t* histogram, int64_t queries, int64_t bits, int64_t* offsets, void* stream) {
+  relevant_items(histogram, queries, bits, offsets, static_cast<cudaStream_t>(stream));
+  return cudaGetLastError();
+}
 
 int64_t stable_ranks_workspace(const HammingInputs& inputs, const HammingLabels& labels) {
   return ranks_workspace(inputs, labels, usual_sizes(inputs));

@@ -7,6 +7,10 @@
 using rdh::HammingInputs;
 using rdh::HammingLabels;
 
+EXPORT int simt_relevant_items(const int64_t* histogram, int64_t queries, int64_t bits, int64_t* offsets) {
+  return rdh::cuda::launch_relevant_items(histogram, queries, bits, offsets, nullptr);
+}
+
 EXPORT int64_t simt_stable_ranks_workspace(const HammingInputs* inputs, const HammingLabels* labels) {
   return rdh::cuda::stable_ranks_workspace(*inputs, *labels);
 }

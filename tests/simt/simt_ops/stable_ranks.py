@@ -22,7 +22,9 @@ def _stable_ranks(
     q: Tensor, g: Tensor, q_labels: Tensor, g_labels: Tensor, histogram: Tensor, planes: Tensor | None = None
 ) -> Tensor:
     q, g, q_labels, g_labels, histogram = _contiguous(q, g, q_labels, g_labels, histogram)
-    ranks = torch.empty(int(histogram[..., 1].sum()), dtype=torch.int64)
+    offsets = torch.empty(q.size(0) + 1, dtype=torch.int64)
+    call("simt_relevant_items", histogram, c_int64(q.size(0)), c_int64(histogram.size(1) - 1), offsets)
+    ranks = torch.empty(int(offsets[-1]), dtype=torch.int64)
     inputs, labels = inputs_of(q, g, histogram.size(1) - 1), labels_of(q_labels, g_labels)
     arguments = ctypes.byref(inputs), ctypes.byref(labels)
     if ranks.numel() != 0:
