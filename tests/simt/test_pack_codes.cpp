@@ -38,19 +38,22 @@ void expect_packed(Element element, int64_t rows, int64_t bits, size_t offset = 
 }
 
 template <class T>
-void shapes(Element element) {
-  expect_packed<T>(element, 300, 64);
-  expect_packed<T>(element, 3, 8, 1);
+void both_ways(Element element) {
+  expect_packed<T>(element, 30, 64);
   expect_packed<T>(element, 70, 37);
-  expect_packed<T>(element, 1, 1);
-  expect_packed<T>(element, 0, 12);
 }
 
-TEST(float32) { shapes<float>(Element::f32); }
-TEST(float64) { shapes<double>(Element::f64); }
-TEST(bfloat16) { shapes<__nv_bfloat16>(Element::bf16); }
-TEST(float16) { shapes<__half>(Element::f16); }
-TEST(longest) { expect_packed<float>(Element::f32, 5, 4096); }
+TEST(float32) { both_ways<float>(Element::f32); }
+TEST(float64) { both_ways<double>(Element::f64); }
+TEST(bfloat16) { both_ways<__nv_bfloat16>(Element::bf16); }
+TEST(float16) { both_ways<__half>(Element::f16); }
+TEST(several_blocks) {
+  expect_packed<float>(Element::f32, 300, 64);
+  expect_packed<float>(Element::f32, 3, 4096);
+}
+TEST(not_aligned) { expect_packed<float>(Element::f32, 3, 8, 1); }
+TEST(one) { expect_packed<float>(Element::f32, 1, 1); }
+TEST(none) { expect_packed<float>(Element::f32, 0, 12); }
 
 }  // namespace
 

@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(Threads, 6) count_kernel(Scan s, Counts c) {
   }
 }
 
-constexpr int batch = 8;  // loads that are under way together
+constexpr int batch = 8, column_threads = 128;  // loads that are under way together
 
 // A warp has a column of a tile at a time.
 template <int Threads>
@@ -152,6 +152,7 @@ __global__ void __launch_bounds__(Threads)
 // without labels, those up to the cut. Four at a time: their loads are under way together.
 template <int R, bool IsLong, class Emit>
 struct Ordered {
+  static constexpr int unrolled = 1;
   Bins bins;  // not of long codes, which count in memory
   Column<uint32_t> counts;
   Column<int64_t> starts;
@@ -261,11 +262,11 @@ void count(const HammingInputs& in, const Scan& s, const Groups& groups, int64_t
   });
   const int64_t slabs = s.partition.slabs;
   const auto columns =
-      static_cast<unsigned>(least(divided_up(s.tiles * c.columns, threads / 32), groups.column_blocks));
-  LAUNCH((sums_kernel<threads>), columns, threads, 0, stream, c, s.tiles, slabs);
-  const unsigned tiles = static_cast<unsigned>(divided_up(s.tiles, threads / 32));
-  LAUNCH((starts_kernel<kinds<R>, threads>), tiles, threads, 0, stream, c, s.partition, s.tiles, k, cuts);
-  LAUNCH((prefixes_kernel<threads>), columns, threads, 0, stream, c, s.tiles, slabs, cuts);
+      static_cast<unsigned>(least(divided_up(s.tiles * c.columns, column_threads / 32), groups.column_blocks));
+  LAUNCH((sums_kernel<column_threads>), columns, column_threads, 0, stream, c, s.tiles, slabs);
+  const unsigned tiles = static_cast<unsigned>(divided_up(s.tiles, column_threads / 32));
+  LAUNCH((starts_kernel<kinds<R>, column_threads>), tiles, column_threads, 0, stream, c, s.partition, s.tiles, k, cuts);
+  LAUNCH((prefixes_kernel<column_threads>), columns, column_threads, 0, stream, c, s.tiles, slabs, cuts);
 }
 
 // The largest gallery whose streams have counts of 32 bits.

@@ -217,7 +217,7 @@ __device__ __forceinline__ void scan(const Scan& s, const Lane& me, const Query<
     }
     const Slot<R, W>* next = slots + me.stream;
     if (left >= step) {
-#pragma unroll 2
+#pragma unroll(Visit::unrolled)
       for (int i = 0; i < step; i += 4, next += 4 * streams, mask >>= 4) {
         visit_four<R, W, false>(own, next, streams, mask, item + i, 4, visit);
       }
@@ -324,6 +324,7 @@ __device__ __forceinline__ uint32_t items_in(uint32_t count) { return count & 0x
 __device__ __forceinline__ uint32_t relevant_in(uint32_t count) { return count >> 16; }
 
 struct Tally {
+  static constexpr int unrolled = 2;  // groups of four
   Bins bins;
 
   __device__ __forceinline__ void four(const int (&d)[4], const bool (&relevant)[4], const bool (&there)[4], int64_t) {

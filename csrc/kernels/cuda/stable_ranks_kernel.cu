@@ -225,8 +225,9 @@ void ranks_of(const HammingInputs& in, const Plan& plan, const Results& results,
              stream, s, plan.groups.counts, wanted);
     });
     if (results.ranks != nullptr) continue;
-    const auto blocks = static_cast<unsigned>(divided_up(s.tiles, threads / 32));
-    LAUNCH((totals_kernel<threads>), blocks, threads, 0, stream, s, plan.sums, results.total, results.found);
+    const auto blocks = static_cast<unsigned>(divided_up(s.tiles, column_threads / 32));
+    LAUNCH((totals_kernel<column_threads>), blocks, column_threads, 0, stream, s, plan.sums, results.total,
+           results.found);
   }
 }
 
