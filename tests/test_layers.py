@@ -126,7 +126,7 @@ def test_cuda_kernels_can_run_without_a_device(path: Path) -> None:
     simt = ROOT / "tests" / "simt"
     stems = [kernel.name.removesuffix("_kernel.cu") for kernel in (CSRC / "kernels" / "cuda").glob("*_kernel.cu")]
     own = [stem for stem in stems if path.name.startswith(f"{stem}_")]  # a .cuh is a part of the stem's kernel,
-    sharing = [stem for stem in stems if f"/{path.name}\"" in (path.parent / f"{stem}_kernel.cu").read_text()]
+    sharing = [stem for stem in stems if f'/{path.name}"' in (path.parent / f"{stem}_kernel.cu").read_text()]
     assert own or len(sharing) >= 2  # or of several
     for stem in own or sharing:
         for file in (f"test_{stem}.cpp", f"simt_ops/{stem}.cpp", f"simt_ops/{stem}.py"):
