@@ -58,6 +58,24 @@ TEST(nothing) {
 }
 TEST(chunks_of_planes) { expect_histogram(Form::rows, 2, 4200, 8, 3, Sizes{8, 1024, 512, 2}); }
 
+// One piece with more items at a distance than 16 bits count, all of them relevant.
+TEST(counts_of_16_bits) {
+  constexpr int64_t queries = 32, gallery = most_flushed_items + 200;
+  Pair pair(queries, gallery, 8, 0, 1);
+  const Labels labels(Form::bytes1, queries, gallery, 1, pair.random);
+  const Sizes sizes{1, gallery, most_flushed_items, 2};
+  const DeviceArray<int64_t> out(queries * 9 * 2);
+  const DeviceArray<char> workspace(1);
+  EXPECT(histogram(pair.inputs(), labels.view(), out.data(), workspace.data(), sizes, nullptr) == cudaSuccess);
+  FINISH();
+  const auto read = out.read();
+  for (int64_t i = 0; i < queries; ++i) {
+    const auto at = static_cast<size_t>((i * 9 + distance(pair.q, i, pair.g, 0)) * 2);
+    EXPECT(read[at] == gallery && read[at + 1] == gallery, "query %d: %d, %d", int(i), int(read[at]),
+           int(read[at + 1]));
+  }
+}
+
 // What is behind the bits, where codes were not looked at, neither counts nor harms.
 TEST(bits_behind_the_last) {
   for (const int64_t bits : {12, 44, 100, 140}) {

@@ -73,6 +73,29 @@ TEST(as_it_is) {
     EXPECT(d == distance(pair.q, i, pair.g, indices.read()[size_t(i)]), "%d", d);
   }
 }
+// Every item is in one piece, pieces begin at multiples of 64, streams have fewer items than 32 bits count, and the
+// workspace stays in its bounds: for sizes that no test can run.
+TEST(partitions) {
+  for (const int64_t queries : {1, 2, 3, 17, 33, 65, 10'000, 3'000'000}) {
+    for (const int64_t gallery :
+         {int64_t{1}, int64_t{1000}, int64_t{59'000}, int64_t{1} << 31, (int64_t{1} << 32) + 5, int64_t{1} << 35}) {
+      for (const int64_t bits : {8, 64, 4096}) {
+        const rdh::HammingInputs in{nullptr, nullptr, nullptr, queries, gallery, bits / 8, bits};
+        const Partition p = partition_of(queries, gallery, usual_sizes(in));
+        const int64_t stream = p.slabs * p.length;
+        EXPECT(p.tile * p.streams == 32 && 1 << p.shift == p.streams && p.length / 64 * 64 == p.length);
+        EXPECT(p.tile * p.tiles >= queries && p.tile * (p.tiles - 1) < queries);
+        EXPECT(p.streams * stream >= gallery && stream - p.length < gallery && stream < int64_t{1} << 32);
+        const int64_t words = bits > 128 ? queries * bits / 8 : 0;
+        const int64_t bytes = hamming_topk_workspace(in, 1) - words;
+        EXPECT(bytes <= 3 * most_count_bytes + 10'000, "%lld", static_cast<long long>(bytes));
+      }
+    }
+  }
+  const rdh::HammingInputs beyond{nullptr, nullptr, nullptr, 1, most_counted_items + 1, 1, 8};
+  EXPECT(launch_hamming_topk(beyond, 1, nullptr, nullptr, nullptr, nullptr) == cudaErrorInvalidValue);
+}
+
 TEST(nothing) {
   expect_nearest(0, 5, 64, 2);
   expect_nearest(5, 0, 64, 0);

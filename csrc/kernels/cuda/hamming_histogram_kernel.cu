@@ -9,19 +9,19 @@
 //            the query. Warps that run together are at the same place of the gallery.
 // Tiling:    4 warps to a block (2 from 65 bits on), 37 KB of shared memory at 64 bits with class ids, 6 blocks to a
 //            multiprocessor of an H200: 24 warps. Pieces of at least 1,024 items, up to 12,288 warps.
-// Floors and predictions, not measured, H200 (132 multiprocessors, 1.755 GHz), 64 bits, class ids. A pair is 2 xor, 2
-//            popc, 1 add, 1 address, 2 compares and 1 select for the class, 1 add, and 3 accesses of shared memory
-//            (item and class in 16 bytes, bin out, bin in), 13 instructions, and a half around them. Per clock and
-//            multi- processor: popc 16 / 2 = 8 pairs; shared memory 32 / 3 = 10.7; issue 128 / 13.5 = 9.5. So 8
-//            pairs, 1.85e12 a second; a bin that is read waits for the one written, some 120 clocks for 4 pairs of a
-//            lane, 25 with 24 warps: 24 x 128 / 120 = 25 pairs. Prediction 1.3e12, 10,000 queries x 1e8 codes in 0.8 s.
-//            Labels (80 classes, 3 to an item): 3 gathers of 8 bytes for 64 pairs, 1.5 bytes per pair from L2 in
-//            sectors: prediction 0.8e12. 32 bits: issue-bound, 2e12; 128 bits: popc-bound, 0.9e12; longer: two atomics
-//            of 8 bytes in L2 at most per pair, 1e11, which popc reaches at 1,200 bits. Other ways: counting bits by
-//            carry-save adders over planes costs 6 logic instructions per pair for the distance and 8 for the bins: 4.6
-//            pairs a clock. Distances by int8 matrix units (mma.s8, +-1 codes) lift the first bound to 60 pairs a clock
-//            and leave shared memory, 2 accesses per pair: 16 pairs, 3.7e12, by issue some 2.5e12; single bits on the
-//            matrix units are emulated from sm_100 on.
+// Floors and predictions, not measured, H200 (132 multiprocessors, 1.755 GHz), 64 bits, class ids. sm_90 has a pair as
+//            2 xor, 2 popc, 1 add, 2 addresses, 2 compares for the class, 2 adds (one of them if relevant), and 3
+//            accesses of shared memory: item and class in 16 bytes, bin out, bin in: 14 instructions, and half of one
+//            around them. Per clock and multiprocessor: popc 16 / 2 = 8 pairs; issue 128 / 14.5 = 8.8; shared memory
+//            32 / 3 = 10.7. So at most 8 pairs, 1.85e12 a second; a bin that is read waits for the one written before,
+//            120 clocks for 4 pairs of a lane, which 24 warps hide (25 pairs a clock). Prediction 1.3e12; 10,000
+//            queries x 1e8 codes in 0.8 s. Labels (80 classes, 3 to an item): 3 gathers for 64 pairs, 1.5 bytes per
+//            pair from L2 in sectors: 0.8e12. 32 bits: bound by issue, 1.4e12; 128 bits: by popc, 0.8e12. Longer codes:
+//            two atomics of 8 bytes at most per pair in L2, 1e11, below which popc falls at 1,200 bits.
+//            Other ways: adding bits by carry-save over planes costs 6 logic instructions per pair for the distance and
+//            8 for the bins: 4.6 pairs a clock. Distances by int8 matrix units (codes as +-1, mma.s8) lift the first
+//            bound to 60 pairs a clock; 6 instructions and 2 accesses are left: 16 pairs, 3.7e12, perhaps 2.5e12 in
+//            fact. Single bits on the matrix units are emulated from sm_100 on.
 // Numerics:  exact integers; atomics of integers: the same in every order.
 // Limits:    any Q, G, C; K up to 4,096; rows at any address.
 // References: Podlozhnyuk, Histogram calculation in CUDA (2007), for private histograms in shared memory.

@@ -225,7 +225,8 @@ __device__ __forceinline__ Emit in_order(const Scan& s, const Counts& c, const L
 
 // --- launching -------------------------------------------------------------------------------------------------------
 
-// Queries go through memory in groups of tiles, so that counts and starts stay below this, or are of one tile and slab.
+// Queries go through memory in groups of tiles, so that counts stay below this, or are of one tile and slab; starts are
+// at most twice as much.
 constexpr int64_t most_count_bytes = int64_t{256} << 20;
 
 inline int64_t column_count(const HammingInputs& in, int kinds_) { return (in.bits + 1) * kinds_; }

@@ -3,8 +3,9 @@
 //            which say where each piece's items of a distance stand, and from which distance on (the cut) nothing is
 //            wanted; the pairs once more, and every item up to the cut goes to its place. Nothing is sorted, nothing
 //            waits for the host.
-// Memory:    workspace: counts, 128 (K + 1) bytes for each warp of a pass, at most 8,192 warps and 256 MiB: queries go
-//            in groups that fit. The gallery is read from L2 twice for every 32 queries.
+// Memory:    workspace: counts, 128 (K + 1) bytes for each warp of a pass, at most 8,192 warps and 256 MiB, and 256
+//            (K + 1) for each tile of queries: queries go in groups that fit, 768 MiB in all at most (200 at 64 bits).
+//            The gallery is read from L2 twice for every 32 queries.
 // Tiling:    as the histogram (hamming_scan.cuh); pieces of at least 1,024 items, at most 1,024 of them.
 // Floors and predictions, not measured, H200, 64 bits: both passes are popc-bound, 1.85e12 pairs/s each; the second
 //            only compares with the cut while k is far below G. Prediction 0.7e12 pairs/s for both; 1,000 x 59,000 in

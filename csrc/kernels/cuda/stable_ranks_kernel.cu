@@ -4,9 +4,10 @@
 // Algorithm: by counting (hamming_ranks.cuh): items and relevant items per query, piece of the gallery and distance;
 //            prefix sums; the pairs once more, where every relevant item knows how many items, and how many relevant
 //            ones, stand before it. Ranks of query i begin behind those of queries 0 to i - 1, by the histogram.
-// Memory:    workspace: counts, 256 (K + 1) bytes for each warp of a pass, at most 8,192 warps and 256 MiB: queries go
-//            in groups that fit; a sum and a count for each lane; labels as the histogram has them. The gallery is
-//            read from L2 twice for every 32 queries.
+// Memory:    workspace: counts, 256 (K + 1) bytes for each warp of a pass, at most 8,192 warps and 256 MiB, and 512
+//            (K + 1) for each tile of queries: queries go in groups that fit, 768 MiB in all at most (400 at 64 bits);
+//            a sum and a count for each lane; labels as the histogram has them. The gallery is read from L2 twice for
+//            every 32 queries.
 // Tiling:    as the histogram (hamming_scan.cuh); pieces of at least 1,024 items, at most 1,024 of them.
 // Floors and predictions, not measured, H200, 64 bits, class ids: the first pass is that of the histogram, 1.3e12
 //            pairs/s. The second has a relevant item in nearly every step of a warp when a tenth is relevant: 4 loads
