@@ -26,6 +26,9 @@ bool stable_precision_sum(const HammingInputs& inputs, const HammingLabels& labe
 
 namespace cuda {
 
+// offsets [queries + 1]: where the ranks of each query begin, and how many there are in all.
+int launch_relevant_items(const int64_t* histogram, int64_t queries, int64_t bits, int64_t* offsets, void* stream);
+
 int64_t stable_ranks_workspace(const HammingInputs& inputs, const HammingLabels& labels);
 
 int launch_stable_ranks(const HammingInputs& inputs, const HammingLabels& labels, const int64_t* histogram,

@@ -29,6 +29,11 @@ SM80_ON = (80, 90, 120)
 PTX = "tests/simt/test_ptx.cpp"
 AMPLIFIER = "csrc/kernels/cuda/gradient_amplifier_kernel.cu"
 PAIRWISE = "csrc/kernels/cuda/pairwise_loss_kernel.cu"
+KERNELS = "csrc/kernels/cuda"
+HISTOGRAM, TOPK, RANKS = (
+    f"{KERNELS}/{stem}_kernel.cu" for stem in ("hamming_histogram", "hamming_topk", "stable_ranks")
+)
+SCANS = {HISTOGRAM: "histogram_kernel", TOPK: "(count|place)_kernel", RANKS: "(count|rank)_kernel"}
 NARROW = r"(float|__half|__nv_bfloat16)"
 
 RULES = (
@@ -110,6 +115,64 @@ RULES = (
         r"(signs|agreement|count)_kernel<.*",
         must=(r"REDG?\.E\.ADD\b",),
         never=(r"ATOMG?\.E\.ADD",),
+    ),
+    Rule(
+        "eight signs are whole loads",
+        f"{KERNELS}/pack_codes_kernel.cu",
+        r"pack_kernel<.*, true, .*",
+        must=(r"LDG\.E\.128\b",),
+    ),
+    Rule(
+        "four signs to a store", f"{KERNELS}/unpack_codes_kernel.cu", r"unpack_kernel<4, .*", must=(r"STG\.E\.128\b",)
+    ),
+    Rule(
+        "bits are transposed in exchanges of lanes",
+        f"{KERNELS}/bit_planes_kernel.cu",
+        r"planes_kernel<.*",
+        must=(r"SHFL\.BFLY\b", r"STG\.E\.64\b"),
+    ),
+    Rule(
+        "codes are compared in registers, and distances are 16 bits",
+        f"{KERNELS}/hamming_distance_kernel.cu",
+        r"(wide_)?distance_kernel<.*",
+        must=(r"POPC\b", r"STG\.E\.U16\b"),
+    ),
+    *(
+        Rule(
+            "warps wait for nobody, and lanes count for themselves: no barriers, and no atomics with an answer",
+            source,
+            rf"{kernel}<.*",
+            must=(r"POPC\b",),
+            never=(r"BAR\.", r"ATOM", r"MATCH", r"SHFL"),
+        )
+        for source, kernel in SCANS.items()
+    ),
+    *(
+        Rule(
+            "an item and its class come from shared memory at once",
+            source,
+            rf"{kernel}<1, [124], .*",
+            must=(r"LDS(\.U)?\.128\b",),
+        )
+        for source, kernel in SCANS.items()
+        if source != TOPK
+    ),
+    Rule(
+        "counts are added to the result without waiting for what was there",
+        HISTOGRAM,
+        r"histogram_kernel<.*",
+        must=(r"REDG?\.E\.ADD\.64\b",),
+    ),
+    *(
+        Rule("places are found without atomics", source, rf"{SCANS[source]}<.*", never=(r"RED",))
+        for source in (TOPK, RANKS)
+    ),
+    Rule(
+        "terms are divided in double, and added as integers",
+        RANKS,
+        r"rank_kernel<.*",
+        must=(r"MUFU\.RCP64H\b",),
+        never=(r"DADD\b",),
     ),
     Rule("approximations", PTX, r"approximate_kernel<.*", must=(r"MUFU\.EX2\b", r"MUFU\.RCP\b")),
     Rule("bf16 products", PTX, r"product_kernel<\(Kind\)0, .*", must=(r"HMMA\.16816\.F32\.BF16\b",), archs=SM80_ON),
