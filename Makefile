@@ -40,6 +40,8 @@ test-reference: $(VENV)/.with-test  ## the op tests with native code switched of
 	RDH_EXT_DISABLE_NATIVE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/ops tests/retrieval
 
 test-simt: $(VENV)/.with-simt  ## the CUDA kernels without a GPU: run on the host, mutated, and held to their budget
+	@# compiles on all cores what the tests then look into, and complain of
+	-@$(BIN)/python tests/simt/gates.py > /dev/null 2>&1
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/simt
 
 test-abi:  ## one build of the ops on two versions of torch, in environments of their own

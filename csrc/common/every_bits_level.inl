@@ -1,13 +1,13 @@
 // Includes RDH_LEVEL_BODY, the name of a file, once for every level that the platform has, inside a namespace and a
 // target region of that level, with the level's Bits. RDH_AT_LEVEL(name) is then what the active level has by that
-// name.
+// name. RDH_LOWEST_LEVEL_ONLY leaves out all but one: sanitizers take minutes to compile the others.
 
 namespace scalar {
 #include "common/bits_portable.inl"
 #include RDH_LEVEL_BODY
 }  // namespace scalar
 
-#if RDH_X86
+#if RDH_X86 && !defined(RDH_LOWEST_LEVEL_ONLY)
 RDH_TARGET_AVX2_BEGIN
 namespace avx2 {
 #include "common/bits_avx2.inl"
