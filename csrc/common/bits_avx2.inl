@@ -67,11 +67,6 @@ struct Bits {
     const V v = _mm256_set1_epi8(static_cast<char>(value));
     return top_bits(_mm256_cmpeq_epi8(bytes(p), v), _mm256_cmpeq_epi8(bytes(p + 32), v));
   }
-  static uint64_t at_most(const uint8_t* p, uint8_t value) {
-    const V v = _mm256_set1_epi8(static_cast<char>(value));
-    const V low = bytes(p), high = bytes(p + 32);
-    return top_bits(_mm256_cmpeq_epi8(_mm256_min_epu8(low, v), low), _mm256_cmpeq_epi8(_mm256_min_epu8(high, v), high));
-  }
   static uint64_t nonzero(const uint8_t* p) { return ~equal(p, 0); }
 
   // Bytes whose bit is set in 32 bits: each looks at the byte that has its bit, and at that bit alone.

@@ -65,9 +65,6 @@ struct Bits {
   static uint64_t equal(const uint8_t* p, uint8_t value) {
     return _mm512_cmpeq_epi8_mask(_mm512_loadu_si512(p), _mm512_set1_epi8(static_cast<char>(value)));
   }
-  static uint64_t at_most(const uint8_t* p, uint8_t value) {
-    return _mm512_cmple_epu8_mask(_mm512_loadu_si512(p), _mm512_set1_epi8(static_cast<char>(value)));
-  }
   static uint64_t nonzero(const uint8_t* p) {
     const V v = _mm512_loadu_si512(p);
     return _mm512_test_epi8_mask(v, v);

@@ -68,9 +68,6 @@ struct Bits {
   static uint64_t equal(const uint8_t* p, uint8_t value) {
     return gather(p, [value](uint8_t byte) { return byte == value; });
   }
-  static uint64_t at_most(const uint8_t* p, uint8_t value) {
-    return gather(p, [value](uint8_t byte) { return byte <= value; });
-  }
   static uint64_t nonzero(const uint8_t* p) {
     return gather(p, [](uint8_t byte) { return byte != 0; });
   }

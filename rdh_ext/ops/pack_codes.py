@@ -27,7 +27,7 @@ def check_activations(op: str, h: Any) -> None:
     checks.check_tensor(op, "h", h, ndim=2)
     if not 1 <= h.shape[1] <= checks.MAX_BITS:
         checks.fail_value(op, "h", f"[N, K] with K from 1 to {checks.MAX_BITS}", h)
-    # a sum without NaN, a tenth of the time, has none in it
+    # a sum that is a number has no NaN in it, and is the quicker question
     if checks.may_read_values(h) and bool(h.sum().isnan()) and bool(h.isnan().any()):
         raise ValueError(f"{op}: h must be free of NaN, got {int(h.isnan().sum())} NaN in {checks.describe(h)}")
 

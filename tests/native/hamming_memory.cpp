@@ -7,9 +7,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <initializer_list>
-#include <random>
 #include <vector>
+
+#include "chance.h"
 
 #include "kernels/bit_planes.h"
 #include "kernels/hamming_distance.h"
@@ -24,20 +24,6 @@ namespace {
 using namespace rdh;
 
 bool is_short = false;
-
-class Random {
- public:
-  explicit Random(unsigned seed) : bits_(seed) {}
-  int below(int n) { return static_cast<int>(bits_() % static_cast<unsigned>(n)); }
-  bool one_in(int n) { return below(n) == 0; }
-  template <class T>
-  T pick(std::initializer_list<T> from) {
-    return from.begin()[below(static_cast<int>(from.size()))];
-  }
-
- private:
-  std::mt19937 bits_;
-};
 
 void backwards(int64_t n, const std::function<void(int64_t)>& body) {
   for (int64_t i = n; i-- > 0;) body(i);

@@ -6,10 +6,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <initializer_list>
-#include <random>
 #include <vector>
 
+#include "chance.h"
 #include "common/cpu_level.h"
 #include "common/element.h"
 #include "kernels/pairwise_loss.h"
@@ -17,22 +16,6 @@
 namespace {
 
 using namespace rdh;
-
-class Random {
- public:
-  explicit Random(unsigned seed) : bits_(seed) {}
-  int below(int n) { return static_cast<int>(bits_() % static_cast<unsigned>(n)); }
-  bool one_in(int n) { return below(n) == 0; }
-  template <class T>
-  T pick(std::initializer_list<T> from) {
-    return from.begin()[below(static_cast<int>(from.size()))];
-  }
-  double value() { return one_in(11) ? 0.0 : normal_(bits_); }
-
- private:
-  std::mt19937 bits_;
-  std::normal_distribution<double> normal_;
-};
 
 size_t bytes_of(Element element) { return element == Element::f64 ? 8 : element == Element::f32 ? 4 : 2; }
 

@@ -16,7 +16,7 @@
 namespace rdh::cpu {
 namespace {
 
-#define RDH_LEVEL_BODY "kernels/cpu/bit_planes_simd.inl"
+#define RDH_LEVEL_BODY "kernels/cpu/hamming_planes.inl"
 #include "common/every_bits_level.inl"
 #undef RDH_LEVEL_BODY
 
@@ -24,9 +24,9 @@ namespace {
 
 void bit_planes(const uint8_t* codes, int64_t rows, int64_t bytes, int64_t bits, uint64_t* planes,
                 const Parallel& parallel) {
-  parallel(chunks_of(rows), [&, chunk_planes = RDH_AT_LEVEL(chunk_planes)](int64_t chunk) {
+  parallel(chunks_of(rows), [&, make_planes = RDH_AT_LEVEL(make_planes)](int64_t chunk) {
     const int64_t first = chunk * chunk_items;
-    chunk_planes(codes + first * bytes, std::min(chunk_items, rows - first), bytes, bits, planes + chunk * bits * 64);
+    make_planes(codes + first * bytes, std::min(chunk_items, rows - first), bytes, bits, planes + chunk * bits * 64);
   });
 }
 

@@ -42,18 +42,18 @@ struct Counter {
 inline void count_sliced(const uint64_t* planes, int64_t chunks, const uint64_t* flips, int64_t bits,
                          const uint64_t* masks, Counter* counters, uint32_t& used) {
   const int digits = digits_of(bits), groups = static_cast<int>(bits / 8 + 1);
-  Digits split;
+  Slices slices;
   V c[most_digits], relevant[8];
   for (int64_t chunk = 0; chunk < chunks; ++chunk, planes += bits * 64, masks += 64) {
     for (int64_t part = 0; part < parts; ++part) {
       for (int step = 0; step < 8; ++step) {
         add_planes(planes + step * bits * 8 + part * Bits::words, flips, bits, c);
-        split.split(step, c, digits, groups);
+        slices.split(step, c, digits, groups);
         relevant[step] = Bits::load(masks + step * 8 + part * Bits::words);
       }
       const bool some_relevant = any_of(relevant);
       for (int h = 0; h < groups; ++h) {
-        const V* group = split.group[h];
+        const V* group = slices.group[h];
         if (!any_of(group)) continue;
         used |= uint32_t{1} << h;
         const int places = static_cast<int>(std::min<int64_t>(8, bits + 1 - 8 * h));
@@ -63,15 +63,15 @@ inline void count_sliced(const uint64_t* planes, int64_t chunks, const uint64_t*
         if (some_relevant && any_of(both)) {
           for (int l = 0; l < places; ++l, counter += 2) {
             V all[8], some[8];
-            for (int i = 0; i < 8; ++i) all[i] = Bits::both(split.place[l][i], group[i]);
-            for (int i = 0; i < 8; ++i) some[i] = Bits::both(split.place[l][i], both[i]);
+            for (int i = 0; i < 8; ++i) all[i] = Bits::both(slices.place[l][i], group[i]);
+            for (int i = 0; i < 8; ++i) some[i] = Bits::both(slices.place[l][i], both[i]);
             counter[0].add(all);
             counter[1].add(some);
           }
         } else {
           for (int l = 0; l < places; ++l, counter += 2) {
             V all[8];
-            for (int i = 0; i < 8; ++i) all[i] = Bits::both(split.place[l][i], group[i]);
+            for (int i = 0; i < 8; ++i) all[i] = Bits::both(slices.place[l][i], group[i]);
             counter[0].add(all);
           }
         }

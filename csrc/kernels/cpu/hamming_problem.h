@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <numeric>
@@ -146,20 +145,6 @@ class Tags {
   std::vector<int64_t> distinct_, keys_;
   std::vector<uint8_t> table_;
 };
-
-// Runs body(0) ... body(n - 1), which say whether there was memory enough.
-template <class Body>
-bool run_all(const Parallel& parallel, int64_t n, Body body) {
-  std::atomic<bool> enough{true};
-  if (n == 1) {
-    enough = body(0);
-  } else if (n > 1) {
-    parallel(n, [&](int64_t i) {
-      if (enough && !body(i)) enough = false;
-    });
-  }
-  return enough;
-}
 
 // The planes of multi-hot labels of the gallery: those that were given, or made of rows.
 class LabelPlanes {

@@ -5,7 +5,7 @@ constexpr int64_t most_sliced_bits = 255;
 constexpr int most_groups = 32;  // of eight distances
 
 // Masks of the items whose distance is in group h, and, of which group whatever, at place l in it.
-struct Digits {
+struct Slices {
   alignas(64) V place[8][8], group[most_groups][8];  // [..][step]
 
   void split(int step, const V* c, int digits, int groups) {

@@ -103,20 +103,6 @@ Kernels select(Element element) {
   return scalar::kernels(wide);
 }
 
-// Runs a step on the caller's threads; a lack of memory in one of them is the answer.
-template <class Body>
-bool run(const Parallel& parallel, int64_t n, Body body) {
-  std::atomic<bool> enough{true};
-  if (n == 1) {
-    enough = body(0);
-  } else if (n > 1) {
-    parallel(n, [&](int64_t i) {
-      if (enough && !body(i)) enough = false;
-    });
-  }
-  return enough;
-}
-
 // What class ids need beside the tasks: dense ids, and their sums of signs.
 struct Classes {
   Workspace memory;
@@ -134,7 +120,7 @@ struct Classes {
     if (p.with_itself) return true;
     problem.column_class = of_columns;
     constexpr int64_t at_once = 1 << 15;
-    return run(parallel, (p.columns + at_once - 1) / at_once, [&](int64_t part) {
+    return run_all(parallel, (p.columns + at_once - 1) / at_once, [&](int64_t part) {
       const int64_t end = std::min(p.columns, (part + 1) * at_once);
       for (int64_t j = part * at_once; j < end; ++j) of_columns[j] = ids.find(problem.inputs.column_ids[j]);
       return true;
@@ -158,7 +144,8 @@ bool weigh(Problem& problem, const Kernels& kernels, const Parallel& parallel) {
     }
     if (!p.with_diagonal) similar -= p.rows;
   } else {
-    if (!run(parallel, problem.tasks(), [&](int64_t task) { return kernels.count_task(problem, task); })) return false;
+    if (!run_all(parallel, problem.tasks(), [&](int64_t task) { return kernels.count_task(problem, task); }))
+      return false;
     for (int64_t task = 0; task < problem.tasks(); ++task) similar += problem.sums[task].similar_pairs;
   }
   const auto pairs = static_cast<double>(p.pairs());
@@ -208,10 +195,10 @@ bool pairwise_loss(const PairwiseParams& params, const PairwiseInputs& inputs, c
   memory.add(problem.total_signs, problem.error_aware() ? bits : 0, true);
   if (!memory.allocate() || !weigh(problem, kernels, parallel)) return false;
   problem.gradient = gradient;
-  if (!run(parallel, problem.row_blocks(), [&](int64_t index) { return kernels.pack_rows(problem, index); })) {
+  if (!run_all(parallel, problem.row_blocks(), [&](int64_t index) { return kernels.pack_rows(problem, index); })) {
     return false;
   }
-  if (!run(parallel, problem.tasks(), [&](int64_t task) { return kernels.run_task(problem, task); })) return false;
+  if (!run_all(parallel, problem.tasks(), [&](int64_t task) { return kernels.run_task(problem, task); })) return false;
 
   if (problem.error_aware()) kernels.merge_signs(problem);
   double likelihood = 0, quantized = 0, poison = 0;
@@ -222,8 +209,8 @@ bool pairwise_loss(const PairwiseParams& params, const PairwiseInputs& inputs, c
   }
   for (int64_t index = 0; index < problem.row_blocks(); ++index) poison += problem.poison[index];
   const PairwiseFactors factors = pairwise_factors(params);
-  if (!run(parallel, problem.row_blocks(),
-           [&](int64_t index) { return kernels.finish_rows(problem, factors, poison, outputs.grad, index); })) {
+  if (!run_all(parallel, problem.row_blocks(),
+               [&](int64_t index) { return kernels.finish_rows(problem, factors, poison, outputs.grad, index); })) {
     return false;
   }
   for (int64_t index = 0; index < problem.row_blocks(); ++index) quantized += problem.quantization[index];

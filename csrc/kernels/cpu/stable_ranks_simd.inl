@@ -47,16 +47,16 @@ struct Along {
   // Also the distances themselves.
   void count(const uint64_t* planes, const uint64_t* flips, int64_t bits, uint8_t* bytes, uint32_t& used) {
     const int digits = digits_of(bits), groups = static_cast<int>(bits / 8 + 1);
-    Digits split;
+    Slices slices;
     V c[most_digits];
     for (int64_t part = 0; part < parts; ++part) {
       for (int step = 0; step < 8; ++step) {
         add_planes(planes + step * bits * 8 + part * Bits::words, flips, bits, c);
-        split.split(step, c, digits, groups);
+        slices.split(step, c, digits, groups);
         spread(c, digits, step, part, bytes, nullptr);
       }
       for (int h = 0; h < groups; ++h) {
-        if ((used >> h & 1) == 0 && !any_of(split.group[h])) continue;
+        if ((used >> h & 1) == 0 && !any_of(slices.group[h])) continue;
         const int places = static_cast<int>(std::min<int64_t>(8, bits + 1 - 8 * h));
         if ((used >> h & 1) == 0) {  // the parts before had none
           used |= uint32_t{1} << h;
@@ -68,7 +68,7 @@ struct Along {
           V sum = Bits::zero();
           for (int step = 0; step < 8; ++step) {
             Bits::store_short(to + 8 * step, sum);
-            sum = Bits::add(sum, Bits::count(Bits::both(split.place[l][step], split.group[h][step])));
+            sum = Bits::add(sum, Bits::count(Bits::both(slices.place[l][step], slices.group[h][step])));
           }
           Bits::store(before_lane + (8 * h + l) * 8 + part * Bits::words, sum);
         }

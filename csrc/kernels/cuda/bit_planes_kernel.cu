@@ -10,6 +10,7 @@
 
 #include "common/cuda_kernel.h"
 #include "kernels/bit_planes.h"
+#include "kernels/cuda/strides.cuh"
 #include "kernels/hamming.h"
 
 namespace rdh::cuda {

@@ -3,23 +3,11 @@
 
 constexpr int threads = 256;
 
-inline int64_t divided_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t greatest(int64_t a, int64_t b) { return a < b ? b : a; }
 inline bool is_aligned(const void* p, uintptr_t to) { return reinterpret_cast<uintptr_t>(p) % to == 0; }
 
 // A few items to a thread, up to a few blocks for each multiprocessor: such kernels stride.
 inline unsigned blocks_for(int64_t items) {
   return static_cast<unsigned>(greatest(1, least(divided_up(items, 4 * threads), 2048)));
-}
-
-template <int Threads>
-__device__ __forceinline__ int64_t first_item() {
-  return int64_t{blockIdx.x} * Threads + static_cast<int>(threadIdx.x);
-}
-template <int Threads>
-__device__ __forceinline__ int64_t item_step() {
-  return int64_t{gridDim.x} * Threads;
 }
 
 // Row and column of item `row * width + column`, and of those that follow at equal steps: divided once, at the start.

@@ -12,6 +12,7 @@
 #include <cuda_runtime.h>
 
 #include "common/cuda_kernel.h"
+#include "kernels/cuda/strides.cuh"
 #include "kernels/hamming_distance.h"
 
 namespace rdh::cuda {

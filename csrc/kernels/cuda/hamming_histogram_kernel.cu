@@ -29,6 +29,7 @@
 #include <cuda_runtime.h>
 
 #include "common/cuda_kernel.h"
+#include "kernels/cuda/strides.cuh"
 #include "kernels/hamming_histogram.h"
 
 namespace rdh::cuda {

@@ -19,6 +19,7 @@
 #include <cuda_runtime.h>
 
 #include "common/cuda_kernel.h"
+#include "kernels/cuda/strides.cuh"
 #include "kernels/hamming_topk.h"
 
 namespace rdh::cuda {

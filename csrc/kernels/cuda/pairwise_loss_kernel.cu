@@ -39,6 +39,7 @@
 #include "common/cuda_kernel.h"
 #include "common/host_device.h"
 #include "common/ptx.cuh"
+#include "kernels/cuda/strides.cuh"
 #include "kernels/pairwise_loss.h"
 
 namespace rdh::cuda {
@@ -55,10 +56,6 @@ RDH_HD int smaller(int a, int b) { return a < b ? a : b; }
 // clang-format on
 
 constexpr int threads = 256, pair_threads = 128;
-
-int64_t divided_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
-int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t greatest(int64_t a, int64_t b) { return a < b ? b : a; }
 
 // A few items to a thread, up to a few blocks for each multiprocessor: the kernels stride.
 unsigned blocks_for(int64_t items, int per_block = 4 * threads) {

@@ -1,15 +1,6 @@
 // Before the pairs: h and v in the type of the products, classes numbered, labels packed to words, signs counted.
 // Included by pairwise_loss_kernel.cu, inside namespace rdh::cuda. All blocks stride, so any grid will do.
 
-template <int Threads>
-__device__ __forceinline__ int64_t first_item() {
-  return int64_t{blockIdx.x} * Threads + static_cast<int>(threadIdx.x);
-}
-template <int Threads>
-__device__ __forceinline__ int64_t item_step() {
-  return int64_t{gridDim.x} * Threads;
-}
-
 template <class Real>
 __device__ __forceinline__ Real load_element(const void* from, Element element, int64_t at) {
   switch (element) {

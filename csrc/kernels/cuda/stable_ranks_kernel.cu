@@ -28,6 +28,7 @@
 #include <cstring>
 
 #include "common/cuda_kernel.h"
+#include "kernels/cuda/strides.cuh"
 #include "kernels/stable_ranks.h"
 
 namespace rdh::cuda {

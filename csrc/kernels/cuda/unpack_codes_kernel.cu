@@ -10,6 +10,7 @@
 #include <cuda_runtime.h>
 
 #include "common/cuda_kernel.h"
+#include "kernels/cuda/strides.cuh"
 #include "kernels/unpack_codes.h"
 
 namespace rdh::cuda {

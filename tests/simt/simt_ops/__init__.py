@@ -56,6 +56,13 @@ def call(function: str, *arguments: Any) -> None:
         raise RuntimeError(f"simt: {function}: error {error}: {library().simt_last_failure().decode()}")
 
 
+def workspace_of(function: str, *arguments: Any) -> Tensor:
+    """As many bytes as the function says that a launcher needs; poisoned where tests want."""
+    size = getattr(library(), function)
+    size.restype = ctypes.c_int64
+    return torch.empty((size(*arguments) + 7) // 8, dtype=torch.float64)
+
+
 def implementations() -> dict[str, Callable[..., Any]]:
     """Op name -> what runs it on the simulator."""
     modules = (importlib.import_module(f"{__name__}.{stem}") for stem in STEMS)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from ctypes import c_int, c_int64, c_void_p
-from typing import Any
 
 import torch
 from torch import Tensor
-
-from . import library
 
 
 class Inputs(ctypes.Structure):
@@ -56,10 +52,3 @@ def labels_of(q_labels: Tensor, g_labels: Tensor) -> Labels:
         return Labels(2, None, None, 0, q_labels.data_ptr(), None, g_labels.data_ptr(), q_labels.size(1))
     assert g_labels.dtype == torch.bool
     return Labels(1, None, None, 0, q_labels.data_ptr(), g_labels.data_ptr(), None, q_labels.size(1))
-
-
-def workspace_of(function: str, *arguments: Any) -> Tensor:
-    """As many bytes as a launcher asks for; poisoned where tests want."""
-    size: Callable[..., int] = getattr(library(), function)
-    size.restype = c_int64  # type: ignore[attr-defined]
-    return torch.empty((size(*arguments) + 7) // 8, dtype=torch.float64)

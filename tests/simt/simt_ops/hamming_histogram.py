@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import call
-from ._hamming import inputs_of, labels_of, workspace_of
+from . import call, workspace_of
+from ._hamming import inputs_of, labels_of
 
 
 def _hamming_histogram(

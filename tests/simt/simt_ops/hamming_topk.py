@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import call
-from ._hamming import inputs_of, workspace_of
+from . import call, workspace_of
+from ._hamming import inputs_of
 
 
 def _hamming_topk(q: Tensor, g: Tensor, k: int, planes: Tensor | None = None) -> tuple[Tensor, Tensor]:

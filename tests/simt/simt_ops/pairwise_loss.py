@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import ELEMENTS, call, library
+from . import ELEMENTS, call, workspace_of
 
 QUANTIZATIONS = {"none": 0, "error_aware": 1, "l2": 2, "log_cosh": 3}
 PRODUCTS = {"highest": 0, "high": 1, "medium": 2}
@@ -97,10 +97,8 @@ def _pairwise_loss(
     loss, parts = torch.empty((), dtype=dtype), torch.empty(2, dtype=dtype)
     grad = torch.empty(h.shape if need_grad else (0,), dtype=dtype)
     outputs = Outputs(loss.data_ptr(), parts.data_ptr(), grad.data_ptr() if need_grad else None)
-    size = library().simt_pairwise_loss_workspace
-    size.restype = c_int64
     common = (ctypes.byref(params), ctypes.byref(inputs))
-    workspace = torch.empty(size(*common, PRODUCTS[precision]) // 8, dtype=torch.float64)  # poisoned where tests want
+    workspace = workspace_of("simt_pairwise_loss_workspace", *common, PRODUCTS[precision])
     call("simt_pairwise_loss", *common, ctypes.byref(outputs), PRODUCTS[precision], workspace)
     return loss, parts, grad
 
