@@ -9,11 +9,20 @@ import torch
 from torch import Tensor
 
 from ..reference import bit_planes as reference
+from ..reference._tiles import CHUNK
 from ._library import define
+
+CHUNK_ITEMS = CHUNK
+"""Items that have planes of their own: planes of a gallery are those of its chunks, one behind the other."""
+
+
+def planes_shape(items: int, bits: int) -> tuple[int, int, int]:
+    """The shape of the planes of so many items."""
+    return 8 * ((items + CHUNK_ITEMS - 1) // CHUNK_ITEMS), bits, 8
 
 
 def _fake(codes: Tensor, bits: int) -> Tensor:
-    return codes.new_empty((8 * ((codes.shape[0] + 4095) // 4096), bits, 8), dtype=torch.int64)
+    return codes.new_empty(planes_shape(codes.shape[0], bits), dtype=torch.int64)
 
 
 _bit_planes = define("bit_planes(Tensor codes, int bits) -> Tensor", reference=reference.bit_planes, fake=_fake)

@@ -62,8 +62,9 @@ def evaluate(
             an unknown choice; ``empty="error"`` and a query without relevant items.
 
     Cost: one pass over all pairs, O(QG(K + C)), two with ``ties="stable"``; no Q x G temporary: memory is the
-    histogram, 16 Q (K + 1) bytes, and tens of MiB. Waits for the device. Deterministic; AP in float64, relative error
-    below 1e-13. A gallery for several sets of queries: :class:`rdh_ext.retrieval.Gallery`.
+    histogram, 16 Q (K + 1) bytes, what :func:`rdh_ext.hamming_histogram` takes, and tens of MiB. Waits for the device.
+    Deterministic; AP in float64, relative error below 1e-13. A gallery for several sets of queries:
+    :class:`rdh_ext.retrieval.Gallery`.
 
     Example:
         >>> g = torch.tensor([[0b11], [0b00], [0b01]], dtype=torch.uint8)

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from .. import _checks as checks
 from .._labels import check_labels, normalize_labels
-from ..ops.bit_planes import bit_planes
+from ..ops.bit_planes import CHUNK_ITEMS, bit_planes, planes_shape
 from ..ops.hamming_distance import hamming_distance_op
 from ..ops.hamming_topk import hamming_topk_op
-from ..reference._tiles import CHUNK
 from ._ranking import LabelledCodes
 from .average_precision import check_topk
 from .evaluate import check_choices, evaluate_codes
@@ -21,7 +20,7 @@ from .result import EvaluationResult
 
 _LOOKUP = 1 << 20
 """Class ids below it are found in a table, others by sorting."""
-_ROWS = 4 * CHUNK
+_ROWS = 4 * CHUNK_ITEMS
 """Rows of multi-hot labels that are packed at a time."""
 _NOTHING = -1
 """A class id that no item of a gallery has."""
@@ -293,17 +292,16 @@ def _positions(classes: Tensor, ids: Tensor) -> Tensor:
 
 def _label_planes(labels: Tensor) -> Tensor:
     """Bit planes of multi-hot rows, some chunks at a time."""
-    shape = (8 * -(-labels.shape[0] // CHUNK), labels.shape[1], 8)
-    planes = torch.empty(shape, dtype=torch.int64, device=labels.device)
+    planes = torch.empty(planes_shape(*labels.shape), dtype=torch.int64, device=labels.device)
     for start in range(0, labels.shape[0], _ROWS):
         rows = labels[start : start + _ROWS]
         block = bit_planes(_pack(rows if rows.dtype == torch.bool else rows != 0), labels.shape[1])
-        planes[8 * start // CHUNK :][: block.shape[0]] = block
+        planes[8 * start // CHUNK_ITEMS :][: block.shape[0]] = block
     return planes
 
 
 def _pack(rows: Tensor) -> Tensor:
-    """Bool rows as packed bits, as :func:`rdh_ext.pack_codes` has them.
+    """Bool rows as packed bits, as :func:`rdh_ext.pack_codes` has them, which reads signs of floats.
 
     Eight bytes of 0 and 1 are a word, and 2^7 + 2^14 + ... + 2^56 times it has them side by side in its upper byte.
     """

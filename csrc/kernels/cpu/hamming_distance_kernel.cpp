@@ -1,7 +1,6 @@
 // Computes:  all Hamming distances: kernels/hamming_distance.h.
 // Algorithm: bit-sliced: full adders over the bit planes of the gallery (kernels/hamming.h), flipped where the query
-// has
-//            a 1, give the digits of 512 distances; the digits are spread to bytes, and these to the 16 bits of the
+//            has a 1, give the digits of 512 distances; the digits are spread to bytes, and these to the 16 bits of the
 //            result.
 // Memory:    a task (128 queries, 65,536 items at K = 64) makes the planes of its slab, K / 8 bytes an item, unless it
 //            is given them; writes 2 bytes a pair, which is what it takes its time for.

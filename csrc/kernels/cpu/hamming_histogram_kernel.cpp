@@ -1,11 +1,10 @@
 // Computes:  items and relevant items per Hamming distance and query: kernels/hamming_histogram.h.
 // Algorithm: bit-sliced. The gallery as bit planes (kernels/hamming.h); per query every plane is flipped where the
-// query
-//            has a 1, and full adders turn K planes into the digits of the distances of 512 items. A distance is then a
-//            mask: a minterm of the three low digits and one of the others, which stands for a group of eight distances
-//            and is passed over where it is empty. Eight masks at a time go through carry-save adders, so that one
-//            population count serves eight; twice, for all items and for the relevant ones. Above 255 bits there are
-//            more masks than items in them: digits are turned to numbers, and counted one by one.
+//            query has a 1, and full adders turn K planes into the digits of the distances of 512 items. A distance is
+//            then a mask: a minterm of the three low digits and one of the others, which stands for a group of eight
+//            distances and is passed over where it is empty. Eight masks at a time go through carry-save adders, so
+//            that one population count serves eight; twice, for all items and for the relevant ones. Above 255 bits
+//            there are more masks than items in them: digits are turned to numbers, and counted one by one.
 // Memory:    a task (128 queries, 65,536 items at K = 64) makes the planes of its slab, K / 8 bytes an item, unless it
 //            is given them, and reads them once per query from the second-level cache. Multi-hot labels: planes for
 //            the whole gallery, C / 8 bytes an item, where they are not given.

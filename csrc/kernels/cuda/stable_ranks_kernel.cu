@@ -1,6 +1,5 @@
 // Computes:  the ranks of the relevant items of every query with ties broken by gallery order, or the sums over them
-// that
-//            average precision is made of.
+//            that average precision is made of.
 // Algorithm: by counting (hamming_ranks.cuh): items and relevant items per query, piece of the gallery and distance;
 //            prefix sums; the pairs once more, where every relevant item knows how many items, and how many relevant
 //            ones, stand before it. Ranks of query i begin behind those of queries 0 to i - 1, by the histogram.
@@ -16,9 +15,8 @@
 //            0.9e12. Both: 0.5e12. Every relevant item is 160 bytes from L2: a half relevant is 80 bytes per pair,
 //            6e10.
 // Numerics:  ranks and counts are exact. A term (relevant items up to the rank) / rank is rounded to double; their sum
-// is
-//            exact, in integers of 128 bits, and rounded at the end, within 1 ulp: it depends on nothing but the terms.
-//            No atomics.
+//            is exact, in integers of 128 bits, and rounded at the end, within 1 ulp: it depends on nothing but the
+//            terms. No atomics.
 // Limits:    any Q, C and K up to 4,096; G up to 2^35 (counts of 32 bits for each of 16 streams); rows at any address.
 //            A histogram of other inputs gives wrong ranks, none of them outside of the result.
 // References: kernels/stable_ranks.h.
