@@ -9,6 +9,9 @@ struct Bits {
   static V zero() { return _mm256_setzero_si256(); }
   static V ones() { return _mm256_set1_epi64x(-1); }
   static V set(uint64_t word) { return _mm256_set1_epi64x(static_cast<long long>(word)); }
+  static V pairs(uint64_t low, uint64_t high) {  // over and over
+    return _mm256_broadcastsi128_si256(_mm_set_epi64x(static_cast<long long>(high), static_cast<long long>(low)));
+  }
   static V load(const uint64_t* p) { return _mm256_loadu_si256(reinterpret_cast<const V*>(p)); }
   static void store(uint64_t* p, V v) { _mm256_storeu_si256(reinterpret_cast<V*>(p), v); }
 
@@ -76,7 +79,7 @@ struct Bits {
     const V byte = _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int>(bits)), each);
     return _mm256_cmpeq_epi8(_mm256_and_si256(byte, place), place);
   }
-  static void numbers(const uint64_t* planes, int64_t stride, int count, uint8_t* out) {
+  [[gnu::always_inline]] static void numbers(const uint64_t* planes, int64_t stride, int count, uint8_t* out) {
     V low = zero(), high = zero();
     for (int k = 0; k < count; ++k) {
       const V value = _mm256_set1_epi8(static_cast<char>(1 << k));

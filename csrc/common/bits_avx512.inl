@@ -9,6 +9,9 @@ struct Bits {
   static V zero() { return _mm512_setzero_si512(); }
   static V ones() { return _mm512_set1_epi64(-1); }
   static V set(uint64_t word) { return _mm512_set1_epi64(static_cast<long long>(word)); }
+  static V pairs(uint64_t low, uint64_t high) {  // over and over
+    return _mm512_broadcast_i32x4(_mm_set_epi64x(static_cast<long long>(high), static_cast<long long>(low)));
+  }
   static V load(const uint64_t* p) { return _mm512_loadu_si512(p); }
   static void store(uint64_t* p, V v) { _mm512_storeu_si512(p, v); }
 
@@ -71,7 +74,7 @@ struct Bits {
   }
 
   // Bit i of the words planes[0], planes[stride], ... as number i: 64 bytes of at most 8 planes.
-  static void numbers(const uint64_t* planes, int64_t stride, int count, uint8_t* out) {
+  [[gnu::always_inline]] static void numbers(const uint64_t* planes, int64_t stride, int count, uint8_t* out) {
     V v = _mm512_setzero_si512();
     for (int k = 0; k < count; ++k) {
       v = _mm512_mask_add_epi8(v, planes[k * stride], v, _mm512_set1_epi8(static_cast<char>(1 << k)));

@@ -9,6 +9,7 @@ struct Bits {
   static V zero() { return V{}; }
   static V ones() { return ~V{}; }
   static V set(uint64_t word) { return V{} + word; }
+  static V pairs(uint64_t low, uint64_t high) { return V{low, high}; }  // over and over
   static V load(const uint64_t* p) {
     V v;
     std::memcpy(&v, p, sizeof v);
@@ -59,20 +60,24 @@ struct Bits {
   }
   static uint64_t total(V v) { return v[0] + v[1]; }
 
-  template <class Holds>
-  static uint64_t gather(const uint8_t* p, Holds holds) {
+  // Which of 64 bytes are 0 after `flip`: eight at a time, where 127 is added to the low bits without a carry, and what
+  // is left of the high bits are brought side by side by a product.
+  static uint64_t zeros(const uint8_t* p, uint64_t flip) {
+    constexpr uint64_t low_bits = 0x7F7F7F7F7F7F7F7Fu;
     uint64_t out = 0;
-    for (int i = 0; i < 64; ++i) out |= static_cast<uint64_t>(holds(p[i])) << i;
+    for (int i = 0; i < 8; ++i) {
+      uint64_t word;
+      std::memcpy(&word, p + 8 * i, 8);
+      word ^= flip;
+      const uint64_t high_bits = ~(((word & low_bits) + low_bits) | word | low_bits);
+      out |= ((high_bits >> 7) * 0x0102040810204080u >> 56) << (8 * i);
+    }
     return out;
   }
-  static uint64_t equal(const uint8_t* p, uint8_t value) {
-    return gather(p, [value](uint8_t byte) { return byte == value; });
-  }
-  static uint64_t nonzero(const uint8_t* p) {
-    return gather(p, [](uint8_t byte) { return byte != 0; });
-  }
+  static uint64_t equal(const uint8_t* p, uint8_t value) { return zeros(p, value * 0x0101010101010101u); }
+  static uint64_t nonzero(const uint8_t* p) { return ~zeros(p, 0); }
 
-  static void numbers(const uint64_t* planes, int64_t stride, int count, uint8_t* out) {
+  [[gnu::always_inline]] static void numbers(const uint64_t* planes, int64_t stride, int count, uint8_t* out) {
     for (int eight = 0; eight < 8; ++eight) {
       uint64_t square = 0;  // a row of eight bits per plane
       for (int k = 0; k < count; ++k) square |= (planes[k * stride] >> (8 * eight) & 255) << (8 * k);

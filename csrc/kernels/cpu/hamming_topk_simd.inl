@@ -28,39 +28,24 @@ struct SlabDistances {
   const uint64_t* at(int64_t chunk, int64_t step) const { return digit + (chunk * 8 + step) * digits * 8; }
 
   // Calls use(step, part, which items of the register are at distances <= largest) for some chunks. From the lowest
-  // digit on: what it decides where those above it are equal. Digits: their number, or 0 where it is not one of the
-  // usual.
-  template <int Digits, class Use>
-  void compare(int64_t chunk, int64_t count, int largest, Use use) const {
-    const int number = Digits > 0 ? Digits : digits;
-    V bits[most_digits];
-    for (int i = 0; i < number; ++i) bits[i] = (largest >> i & 1) != 0 ? Bits::ones() : Bits::zero();
-    const uint64_t* of_step = digit + chunk * number * 64;
-    for (int64_t step = 0; step < 8 * count; ++step, of_step += number * 8) {
-      for (int64_t part = 0; part < parts; ++part) {
-        V within = Bits::ones();
-        for (int i = 0; i < number; ++i) {
-          within = Bits::borrow(Bits::load(of_step + i * 8 + part * Bits::words), bits[i], within);
-        }
-        use(step, part, within);
-      }
-    }
-  }
-
+  // digit on: what it decides where those above it are equal.
   template <class Use>
   void compare(int64_t chunk, int64_t count, int largest, Use use) const {
-    switch (digits) {
-      case 5:
-        return compare<5>(chunk, count, largest, use);
-      case 6:
-        return compare<6>(chunk, count, largest, use);
-      case 7:
-        return compare<7>(chunk, count, largest, use);
-      case 8:
-        return compare<8>(chunk, count, largest, use);
-      default:
-        return compare<0>(chunk, count, largest, use);
-    }
+    with_digits(digits, [&](auto usual) {
+      const int number = usual > 0 ? usual : digits;
+      V bits[most_digits];
+      for (int i = 0; i < number; ++i) bits[i] = (largest >> i & 1) != 0 ? Bits::ones() : Bits::zero();
+      const uint64_t* of_step = digit + chunk * number * 64;
+      for (int64_t step = 0; step < 8 * count; ++step, of_step += number * 8) {
+        for (int64_t part = 0; part < parts; ++part) {
+          V within = Bits::ones();
+          for (int i = 0; i < number; ++i) {
+            within = Bits::borrow(Bits::load(of_step + i * 8 + part * Bits::words), bits[i], within);
+          }
+          use(step, part, within);
+        }
+      }
+    });
   }
 
   // The same for a chunk, as words in the order of the gallery, of items that are there.
@@ -165,18 +150,23 @@ struct SlabSearch {
     int64_t below = 0;
     const int cut = slab.cut(largest, wanted, near, below);
     near = cut;
-    const int64_t fresh = collect(cut, wanted - below);
+    int64_t fresh = 0;
+    with_digits(slab.digits, [&](auto usual) { fresh = collect<usual>(list, cut, wanted - below); });
     sort(cut, fresh);
     return merge(list, n, k, sorted, first_item, fresh);
   }
 
-  // Writes down items of a run of 64, behind the n that there are.
-  int64_t write(uint64_t mask, int64_t chunk, int64_t run, int64_t n) {
+  // Writes down items of a run of 64, behind the n that there are. Digits: their number, or 0 where it is an unusual
+  // one.
+  template <int Digits>
+  int64_t write(Nearest list, uint64_t mask, int64_t chunk, int64_t run, int64_t n) {
     if (mask == 0) return n;
+    __builtin_prefetch(list.index + n, 1);  // where they will end, which may be in no cache yet
+    __builtin_prefetch(list.distance + n, 1);
     alignas(64) uint8_t low[64], high[64];
     const uint64_t* digit = slab.at(chunk, run % 8) + run / 8;
-    Bits::numbers(digit, 8, std::min(slab.digits, 8), low);
-    const bool wide = slab.digits > 8;
+    Bits::numbers(digit, 8, Digits > 0 ? Digits : std::min(slab.digits, 8), low);
+    const bool wide = Digits == 0 && slab.digits > 8;
     if (wide) Bits::numbers(digit + 64, 8, slab.digits - 8, high);
     const int64_t count = __builtin_popcountll(mask), first = chunk * chunk_items + run * 64;
     int64_t done = 0;
@@ -191,13 +181,14 @@ struct SlabSearch {
   }
 
   // The items closer than the cut, and the first `places` of those at it.
-  int64_t collect(int cut, int64_t places) {
+  template <int Digits>
+  int64_t collect(Nearest list, int cut, int64_t places) {
     int64_t n = 0;
     uint64_t within[64], closer[64] = {};
     for (int64_t chunk = 0; chunk < slab.chunks; ++chunk) {
       if (cut > 0) slab.at_most(chunk, cut - 1, closer);
       if (places <= 0) {
-        for (int64_t run = 0; run < 64; ++run) n = write(closer[run], chunk, run, n);
+        for (int64_t run = 0; run < 64; ++run) n = write<Digits>(list, closer[run], chunk, run, n);
         continue;
       }
       slab.at_most(chunk, cut, within);
@@ -208,7 +199,7 @@ struct SlabSearch {
           at &= ~(uint64_t{1} << (63 - __builtin_clzll(at)));
         }
         places -= std::min(many, places);
-        n = write(closer[run] | at, chunk, run, n);
+        n = write<Digits>(list, closer[run] | at, chunk, run, n);
       }
     }
     return n;

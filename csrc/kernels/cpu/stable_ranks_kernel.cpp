@@ -1,12 +1,12 @@
 // Computes:  ranks of relevant items with ties in gallery order, or the sum of precisions at them:
 //            kernels/stable_ranks.h.
 // Algorithm: the histogram says how many items come before the first one at a distance; from there on they are counted
-//            along the gallery. Distances as masks, like in hamming_histogram_kernel.cpp; a lane of the planes is a run
-//            of 512 items, so that the population counts of a mask, summed register by register, are what stands before
-//            each 64 items of the run; a relevant item adds those of its 64 that stand before it, found by one
-//            comparison of distances as bytes. Above 255 bits: a number per distance, counted up item by item.
+//            along the gallery. Distances as masks, like in hamming_histogram_kernel.cpp; a lane of the planes is eight
+//            runs of 64 items, so that the population counts of a mask, summed register by register and then lane by
+//            lane, are what stands before each run; a relevant item adds those of its run that stand before it, found
+//            by one comparison of distances as bytes. Above 255 bits: a number per distance, counted up item by item.
 // Memory:    a task makes the planes of its slab, K / 8 bytes an item, unless it is given them; 16 (K + 1) bytes per
-//            query, 192 (K + 1) per task. Few queries: the gallery in parts, and the histogram of each, 16 (K + 1)
+//            query, 152 (K + 1) per task. Few queries: the gallery in parts, and the histogram of each, 16 (K + 1)
 //            bytes per query and part.
 // Tiling:    blocks of 128 queries by parts of the gallery; 4,096 items at a time.
 // Numerics:  ranks are integers. Precisions are quotients of doubles, which hold ranks exactly up to 2^53, summed in an

@@ -38,14 +38,15 @@ struct Positions {
   }
 };
 
-// Counts along the lanes of a chunk, each of which is a run of 512 items: how many items there are at a distance before
-// each step of the lane, and how many in the lanes before.
+// Counts along a chunk: how many items there are at a distance before each run of 64 items of the chunk, and before the
+// chunk. A lane of the planes is eight of these runs: counted step by step, and then lane by lane.
 struct Along {
-  uint16_t* before_step;  // [bits + 1][step][lane]
-  uint64_t* before_lane;  // [bits + 1][lane]: at first what is in the lane itself
+  uint16_t* before_run;   // [bits + 1][step][lane]; at first before the run in its lane
+  uint16_t* in_lane;      // [bits + 1][lane]
+  int64_t* before_chunk;  // [bits + 1]; a rank
 
   // Also the distances themselves.
-  void count(const uint64_t* planes, const uint64_t* flips, int64_t bits, uint8_t* bytes, uint32_t& used) {
+  void count(const uint64_t* planes, const uint64_t* flips, int64_t bits, uint8_t* bytes, uint32_t& used) const {
     const int digits = digits_of(bits), groups = static_cast<int>(bits / 8 + 1);
     Slices slices;
     V c[most_digits];
@@ -60,49 +61,98 @@ struct Along {
         const int places = static_cast<int>(std::min<int64_t>(8, bits + 1 - 8 * h));
         if ((used >> h & 1) == 0) {  // the parts before had none
           used |= uint32_t{1} << h;
-          std::memset(before_lane + 64 * h, 0, static_cast<size_t>(places) * 64);
-          if (part > 0) std::memset(before_step + 512 * h, 0, static_cast<size_t>(places) * 128);
+          std::memset(in_lane + 64 * h, 0, static_cast<size_t>(places) * 16);
+          if (part > 0) std::memset(before_run + 512 * h, 0, static_cast<size_t>(places) * 128);
         }
         for (int l = 0; l < places; ++l) {
-          uint16_t* to = before_step + (8 * h + l) * 64 + part * Bits::words;
+          uint16_t* to = before_run + (8 * h + l) * 64 + part * Bits::words;
           V sum = Bits::zero();
           for (int step = 0; step < 8; ++step) {
             Bits::store_short(to + 8 * step, sum);
             sum = Bits::add(sum, Bits::count(Bits::both(slices.place[l][step], slices.group[h][step])));
           }
-          Bits::store(before_lane + (8 * h + l) * 8 + part * Bits::words, sum);
+          Bits::store_short(in_lane + (8 * h + l) * 8 + part * Bits::words, sum);
         }
       }
     }
   }
 
-  // Turns counts of lanes to what comes before them in the ranking.
+  // Adds what is in the lanes before. A word has the counts of four lanes, and a product with ones their partial sums.
   void start(int64_t bits, uint32_t used, int64_t* seen) const {
+    constexpr uint64_t one = 0x0001000100010001;
     for (int64_t d = 0; d <= bits; ++d) {
       if ((used >> (d / 8) & 1) == 0) continue;
-      uint64_t* lane = before_lane + 8 * d;
-      auto sum = static_cast<uint64_t>(seen[d]);
-      for (int i = 0; i < 8; ++i) sum += std::exchange(lane[i], sum);
-      seen[d] = static_cast<int64_t>(sum);
+      uint64_t low = 0, high = 0;
+      std::memcpy(&low, in_lane + 8 * d, 8);
+      std::memcpy(&high, in_lane + 8 * d + 4, 8);
+      const uint64_t low_sums = low * one, high_sums = (high + (low_sums >> 48)) * one;
+      const V before_lane = Bits::pairs(low_sums - low, high_sums - high);
+      auto* run = reinterpret_cast<uint64_t*>(before_run + 64 * d);
+      for (int i = 0; i < 16; i += Bits::words) Bits::store(run + i, Bits::add(Bits::load(run + i), before_lane));
+      before_chunk[d] = seen[d];
+      seen[d] += static_cast<int64_t>(high_sums >> 48);
     }
   }
 };
 
+// In a fixed order: eight sums side by side, and then those.
+class Precisions {
+ public:
+  void add_up_to(const Found& found, int64_t n) {
+    Eight relevant_rank, rank;
+    for (; done_ < n; done_ += 8) {
+      read(found.relevant_rank + done_, relevant_rank);
+      read(found.rank + done_, rank);
+      sums_ += relevant_rank / rank;
+    }
+  }
+
+  // All that were found.
+  double total(Found& found) {
+    const int64_t padded = (found.count + 7) / 8 * 8;
+    for (int64_t i = found.count; i < padded; ++i) {
+      found.relevant_rank[i] = 0;
+      found.rank[i] = 1;
+    }
+    add_up_to(found, padded);
+    return ((sums_[0] + sums_[1]) + (sums_[2] + sums_[3])) + ((sums_[4] + sums_[5]) + (sums_[6] + sums_[7]));
+  }
+
+ private:
+  // vectors of the compiler: an array would be taken apart and put together again
+  typedef double Eight __attribute__((vector_size(64)));
+  typedef int64_t EightRanks __attribute__((vector_size(64)));
+
+  [[gnu::always_inline]] static void read(const int64_t* p, Eight& to) {
+    EightRanks ranks;
+    std::memcpy(&ranks, p, sizeof ranks);
+    to = __builtin_convertvector(ranks, Eight);
+  }
+
+  Eight sums_{};
+  int64_t done_ = 0;
+};
+
+// Calls often(n) when n have been found, now and then.
+template <class Often>
 inline void rank_sliced(const uint64_t* planes, const uint64_t* flips, int64_t bits, uint8_t* bytes,
-                        const uint32_t* positions, int64_t count, Along along, Seen seen, Found& found) {
+                        const uint32_t* positions, int64_t count, Along along, Seen seen, Found& found, Often often) {
   uint32_t used = 0;
   along.count(planes, flips, bits, bytes, used);
   along.start(bits, used, seen.all);
-  const uint16_t* before_step = along.before_step;
-  const uint64_t* before_lane = along.before_lane;
+  const uint16_t* before_run = along.before_run;
+  const int64_t* before_chunk = along.before_chunk;
   int64_t *seen_relevant = seen.relevant, *rank = found.rank, *relevant_rank = found.relevant_rank;
-  for (int64_t n = 0; n < count; ++n) {
-    const uint64_t at = positions[n] & 65535, word = positions[n] >> 16;
-    const uint64_t d = bytes[at];
-    const uint64_t same = Bits::equal(bytes + at / 64 * 64, static_cast<uint8_t>(d));
-    const int here = __builtin_popcountll(same << (~at & 63));  // up to itself: the items behind it leave at the top
-    rank[n] = static_cast<int64_t>(before_lane[8 * d + word % 8]) + before_step[64 * d + word] + here;
-    relevant_rank[n] = ++seen_relevant[d];
+  for (int64_t n = 0; n < count;) {
+    for (const int64_t end = std::min(count, n + 8); n < end; ++n) {
+      const uint64_t at = positions[n] & 65535, word = positions[n] >> 16;
+      const uint64_t d = bytes[at];
+      const uint64_t same = Bits::equal(bytes + at / 64 * 64, static_cast<uint8_t>(d));
+      const int here = __builtin_popcountll(same << (~at & 63));  // up to itself: items behind it leave at the top
+      rank[n] = before_chunk[d] + before_run[64 * d + word] + here;
+      relevant_rank[n] = ++seen_relevant[d];
+    }
+    often(n);
   }
   found.count = count;
 }
@@ -122,27 +172,15 @@ inline void rank_long(const uint8_t* low, const uint8_t* high, const uint32_t* p
   found.count = count;
 }
 
-// In a fixed order: eight sums side by side, then those, then the chunks.
-inline void add_precisions(Found& found, int64_t limit, bool all_within, double& total, int64_t& within) {
-  const int64_t n = found.count, padded = (n + 7) / 8 * 8;
-  for (int64_t i = n; i < padded; ++i) {
-    found.relevant_rank[i] = 0;
-    found.rank[i] = 1;
-  }
+// What ranks behind the limit counts nothing; how many do not.
+inline int64_t keep_within(Found& found, int64_t limit) {
   int64_t beyond = 0;
-  for (int64_t i = 0; i < (all_within ? 0 : n); ++i) {
+  for (int64_t i = 0; i < found.count; ++i) {
     const bool is_beyond = found.rank[i] > limit;
     found.relevant_rank[i] = is_beyond ? 0 : found.relevant_rank[i];
     beyond += is_beyond;
   }
-  double sums[8] = {};
-  for (int64_t i = 0; i < padded; i += 8) {
-    for (int64_t lane = 0; lane < 8; ++lane) {
-      sums[lane] += static_cast<double>(found.relevant_rank[i + lane]) / static_cast<double>(found.rank[i + lane]);
-    }
-  }
-  total += ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
-  within += n - beyond;
+  return found.count - beyond;
 }
 
 inline bool run_task(const RanksProblem& problem, int64_t index) {
@@ -150,6 +188,7 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
   const HammingCut& cut = problem.cut;
   const int64_t part = index / cut.blocks, block = index % cut.blocks, bins = in.bits + 1;
   const bool sliced = in.bits <= most_sliced_bits;
+  const bool all_count = problem.totals != nullptr && problem.limit >= in.gallery;
   const int64_t first_query = block * query_block, queries = std::min(query_block, in.queries - first_query);
   Workspace memory;
   uint64_t *own_planes = nullptr, *flips = nullptr, *masks = nullptr;
@@ -166,8 +205,9 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
   memory.add(all, queries * bins);
   memory.add(relevant, queries * bins);
   memory.add(found, 1);
-  memory.add(along.before_step, sliced ? bins * 64 : 0);
-  memory.add(along.before_lane, sliced ? bins * 8 : 0);
+  memory.add(along.before_run, sliced ? bins * 64 : 0);
+  memory.add(along.in_lane, sliced ? bins * 8 : 0);
+  memory.add(along.before_chunk, sliced ? bins : 0);
   memory.add(positions.in_chunk, cut.slab_items());
   memory.add(positions.first, cut.slab_chunks + 1);
   if (!memory.allocate()) return false;
@@ -186,17 +226,26 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
       for (int64_t chunk = 0; chunk < task.chunks; ++chunk) {
         const uint32_t* of_chunk = positions.in_chunk + positions.first[chunk];
         const int64_t count = positions.first[chunk + 1] - positions.first[chunk];
-        if (sliced) {
-          rank_sliced(planes + chunk * in.bits * 64, flips, in.bits, bytes, of_chunk, count, along, seen, *found);
-        } else {
+        Precisions precisions;
+        // sixteen items late, when they are in the cache: a division takes as long as two items, which wait for it
+        // no longer
+        const auto add_some = [&](int64_t n) { precisions.add_up_to(*found, n - 16); };
+        if (!sliced) {
           distances(planes + chunk * in.bits * 64, flips, in.bits, bytes, bytes + chunk_items);
           rank_long(bytes, bytes + chunk_items, of_chunk, count, seen, *found);
+        } else if (all_count) {
+          rank_sliced(planes + chunk * in.bits * 64, flips, in.bits, bytes, of_chunk, count, along, seen, *found,
+                      add_some);
+        } else {
+          rank_sliced(planes + chunk * in.bits * 64, flips, in.bits, bytes, of_chunk, count, along, seen, *found,
+                      [](int64_t) {});
         }
         if (problem.totals == nullptr) {
           problem.put_ranks(query, found->rank, found->relevant_rank, found->count);
         } else {
           const int64_t at = slab / problem.parts.slabs_of_group * in.queries + query;
-          add_precisions(*found, problem.limit, problem.limit >= in.gallery, problem.totals[at], problem.within[at]);
+          problem.within[at] += all_count ? found->count : keep_within(*found, problem.limit);
+          problem.totals[at] += precisions.total(*found);
         }
       }
     }
