@@ -140,13 +140,15 @@ inline bool run(const Test& test, const std::string& order) {
 }
 
 inline int usage(const char* program) {
-  std::printf("%s [--list] [--orders forward,reverse,random:1] [part of a test's name | a fault's name]\n", program);
+  std::printf("%s [--list] [--stop] [--orders forward,reverse,random:1] [part of a test's name | a fault's name]\n",
+              program);
   return 2;
 }
 
 inline int main(int count, char** arguments) {
   std::vector<std::string> orders = {""};
   std::string filter;
+  bool stop = false;  // at the first failure
 #if defined(RDH_SIMT)
   orders = {"forward"};
 #endif
@@ -156,7 +158,9 @@ inline int main(int count, char** arguments) {
       for (const Test& test : tests()) std::printf("%s%s\n", test.is_fault ? "fault " : "", test.name);
       return 0;
     }
-    if (argument == "--orders" && i + 1 < count)
+    if (argument == "--stop")
+      stop = true;
+    else if (argument == "--orders" && i + 1 < count)
       orders = split(arguments[++i]);
     else if (argument[0] == '-' || !filter.empty())
       return usage(arguments[0]);
@@ -172,6 +176,7 @@ inline int main(int count, char** arguments) {
       if (test.is_fault ? filter != test.name : std::strstr(test.name, filter.c_str()) == nullptr) continue;
       ++ran;
       failed += !run(test, order);
+      if (stop && failed != 0) return 1;
     }
   }
   std::printf("%d of %d failed\n", failed, ran);  // benchmarks/gpu_check.py reads this line

@@ -24,7 +24,7 @@ REMOVALS = [(site, removal) for site in SITES for removal in site.removals]
 @functools.cache
 def is_red(build: str, test: str, removal: str) -> bool:
     orders = ORDERS if build == "o2" else ORDERS[:1]
-    return run(build, test, "--orders", ",".join(orders), SIMT_REMOVE=removal).returncode != 0
+    return run(build, test, "--stop", "--orders", ",".join(orders), SIMT_REMOVE=removal).returncode != 0
 
 
 def is_caught(site: Site, removal: str) -> bool:
