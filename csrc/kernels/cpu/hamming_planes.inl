@@ -128,8 +128,8 @@ template <int Level>
 
 inline int digits_of(int64_t bits) { return 64 - __builtin_clzll(static_cast<uint64_t>(bits)); }
 
-// Calls use(a constant) with the number of digits where it is one of the usual, 16 to 255 bits, else with 0: what loops
-// over digits is short, and takes half the time unrolled.
+// Calls use(a constant) with the number of digits where it is one of the usual, of 16 to 255 bits, else with 0: loops
+// over digits are short, and are to be unrolled.
 template <class Use>
 [[gnu::always_inline]] inline void with_digits(int digits, Use use) {
   switch (digits) {
