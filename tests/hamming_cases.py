@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,6 +18,11 @@ SIZES = (0, 1, 63, 65, 1000)
 PLANE_SIZES = (0, 1, 63, 64, 65, 511, 512, 513, 4095, 4096, 4097, 9000)
 """On both sides of a word, of a run of a register's lane, and of a chunk of bit planes."""
 BITS = (1, 7, 8, 9, 64, 65, 4096)
+MANY = 70
+"""Queries enough for a CPU to prepare a gallery as it does for many."""
+BITS_OF_MANY = (*range(1, 10), 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 96, 127, 128, 129, 191, 255, 256)
+NATIVE = ("scalar", "avx2", "avx512", "avx512vpopcntdq", pytest.param("cuda", marks=pytest.mark.cuda))
+"""For what would take a simulator minutes, and is nothing new to a reference."""
 
 
 def random_codes(rows: int, bits: int, seed: int = 0, distinct: int | None = None) -> Tensor:

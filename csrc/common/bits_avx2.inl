@@ -60,6 +60,9 @@ struct Bits {
     const __m128i two = _mm_add_epi64(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     return static_cast<uint64_t>(_mm_cvtsi128_si64(two)) + static_cast<uint64_t>(_mm_extract_epi64(two, 1));
   }
+  static void totals(const V* v, uint64_t* out) {  // of eight
+    for (int i = 0; i < 8; ++i) out[i] = total(v[i]);
+  }
 
   static V bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const V*>(p)); }
   static uint64_t top_bits(V low, V high) {

@@ -63,6 +63,16 @@ struct Bits {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi64_epi16(v));
   }
   static uint64_t total(V v) { return static_cast<uint64_t>(_mm512_reduce_add_epi64(v)); }
+  static void totals(const V* v, uint64_t* out) {  // of eight
+    V pair[4], four[2];
+    for (int i = 0; i < 4; ++i) {
+      pair[i] = add(_mm512_unpacklo_epi64(v[2 * i], v[2 * i + 1]), _mm512_unpackhi_epi64(v[2 * i], v[2 * i + 1]));
+    }
+    for (int i = 0; i < 2; ++i) four[i] = quarters(pair[2 * i], pair[2 * i + 1]);
+    store(out, quarters(four[0], four[1]));
+  }
+  // Neighbouring quarters, added: two of a, two of b.
+  static V quarters(V a, V b) { return add(_mm512_shuffle_i64x2(a, b, 0x88), _mm512_shuffle_i64x2(a, b, 0xDD)); }
 
   // 64 bytes, one bit of each.
   static uint64_t equal(const uint8_t* p, uint8_t value) {

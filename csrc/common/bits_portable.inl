@@ -59,6 +59,9 @@ struct Bits {
     p[1] = static_cast<uint16_t>(v[1]);
   }
   static uint64_t total(V v) { return v[0] + v[1]; }
+  static void totals(const V* v, uint64_t* out) {  // of eight
+    for (int i = 0; i < 8; ++i) out[i] = total(v[i]);
+  }
 
   // Which of 64 bytes are 0 after `flip`: eight at a time, where 127 is added to the low bits without a carry, and what
   // is left of the high bits are brought side by side by a product.

@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hamming_cases import BITS, PLANE_SIZES, SIZES, awkward_views, planes_of, poisoned_memory, random_codes
+from hamming_cases import (
+    BITS,
+    BITS_OF_MANY,
+    MANY,
+    NATIVE,
+    PLANE_SIZES,
+    SIZES,
+    awkward_views,
+    planes_of,
+    poisoned_memory,
+    random_codes,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import hamming as oracle
@@ -39,6 +50,17 @@ def test_the_planes_of_a_prepared_gallery_change_nothing(backend: str, bits: int
         with poisoned_memory():
             d = torch.ops.rdh_ext.hamming_distance(q.to(backend), g.to(backend), planes_of(g.to(backend), bits))
         assert torch.equal(d, expected)
+
+
+@pytest.mark.parametrize("backend", NATIVE, indirect=True)
+def test_many_queries(backend: str) -> None:
+    for bits in BITS_OF_MANY:
+        q, g = random_codes(MANY, bits, 1), random_codes(4200 if bits == 64 else 600, bits, 2)
+        d = hamming_distance(q.to(backend), g.to(backend))
+        assert same_as_oracle(d, q, g)
+        assert torch.equal(
+            torch.ops.rdh_ext.hamming_distance(q.to(backend), g.to(backend), planes_of(g.to(backend), bits)), d
+        )
 
 
 def test_several_tiles_both_ways(backend: str) -> None:

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 from hamming_cases import (
+    BITS_OF_MANY,
+    MANY,
+    NATIVE,
     PLANE_SIZES,
     SIZES,
     LargestTensor,
@@ -116,11 +119,50 @@ def test_a_gallery_sorted_by_class(backend: str, classes: int | None) -> None:
     check_prepared(q, g, labels_for(9, classes, 3), g_labels, 32, backend)
 
 
-@pytest.mark.parametrize(
-    "backend",
-    ["avx2", "avx512", "avx512vpopcntdq", pytest.param("cuda", marks=pytest.mark.cuda)],
-    indirect=True,
-)
+@pytest.mark.parametrize("backend", NATIVE, indirect=True)
+@pytest.mark.parametrize("queries", [40, MANY])
+@pytest.mark.parametrize("classes", [None, 9])
+def test_many_queries(backend: str, classes: int | None, queries: int) -> None:
+    """Enough of them for the gallery to be prepared in other ways."""
+    for bits in BITS_OF_MANY if classes is None else (5, 64):
+        gallery = 4200 if bits in (24, 64) else 600
+        q, g = random_codes(queries, bits, 1), random_codes(gallery, bits, 2)
+        g[-1] = q[0]
+        check_prepared(q, g, labels_for(queries, classes, 3), labels_for(gallery, classes, 4), bits, backend)
+
+
+@pytest.mark.parametrize("backend", NATIVE, indirect=True)
+@pytest.mark.parametrize("gallery", PLANE_SIZES)
+def test_many_queries_of_many_classes(backend: str, gallery: int) -> None:
+    """Far more classes than a byte tells apart, and some that one of the sides does not have."""
+    ids = torch.cat((torch.arange(200), torch.from_numpy(np.random.default_rng(5).integers(0, 2**63, 400))))
+    q, g = random_codes(300, 16, 1), random_codes(gallery, 16, 2)
+    q_labels, g_labels = ids[random_ids(300, 600, 3)], ids[random_ids(gallery, 500, 4)]
+    q_labels[::7] = -1
+    on_device = [part.to(backend) for part in (q, g, q_labels, g_labels)]
+    same_as_oracle(torch.ops.rdh_ext.hamming_histogram(*on_device, 16), q, g, q_labels, g_labels, 16)
+
+
+@pytest.mark.parametrize("backend", NATIVE, indirect=True)
+def test_a_gallery_of_millions_is_the_sum_of_its_parts(backend: str) -> None:
+    """More than is prepared at a time."""
+    gallery, part = 4_300_000, 1_500_000
+    g = torch.randint(256, (gallery, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    q, q_labels, g_labels = (
+        random_codes(MANY, 64, 2),
+        random_ids(MANY, 10, 3),
+        random_ids(gallery, 10, 4).to(torch.uint8),
+    )
+    q, g, q_labels, g_labels = (part.to(backend) for part in (q, g, q_labels, g_labels))
+    op = torch.ops.rdh_ext.hamming_histogram
+    whole = op(q, g, q_labels, g_labels, 64)
+    parts = [op(q, g[i : i + part], q_labels, g_labels[i : i + part], 64) for i in range(0, gallery, part)]
+    assert torch.equal(whole, torch.stack(parts).sum(0))
+    assert whole[..., 0].sum(1).unique().tolist() == [gallery]
+    assert torch.equal(whole[..., 1].sum(1), (g_labels[:, None] == q_labels).sum(0))
+
+
+@pytest.mark.parametrize("backend", NATIVE[1:], indirect=True)
 def test_more_pairs_than_31_bits_count(backend: str) -> None:
     """By repetition of a few queries; a reference would take minutes."""
     q, g = random_codes(11, 8, 1), random_codes(65_537, 8, 2)

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 from hamming_cases import (
+    BITS_OF_MANY,
+    MANY,
+    NATIVE,
     PLANE_SIZES,
     SIZES,
     LargestTensor,
@@ -59,6 +62,14 @@ def test_numbers_of_bits(backend: str, bits: int) -> None:
     g[5] = ~q[0] if bits % 8 == 0 else g[5]
     for k in (1, 3, 64, 300, 699, 700):
         check(q, g, k, backend, bits)
+
+
+@pytest.mark.parametrize("backend", NATIVE, indirect=True)
+def test_many_queries(backend: str) -> None:
+    for bits in BITS_OF_MANY:
+        q, g = random_codes(MANY, bits, 1), random_codes(4200 if bits == 64 else 600, bits, 2, distinct=500)
+        g[-1] = q[0]
+        check(q, g, 400, backend, bits)
 
 
 @pytest.mark.parametrize("distinct", [1, 2])

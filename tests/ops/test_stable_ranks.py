@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from hamming_cases import (
+    MANY,
+    NATIVE,
     PLANE_SIZES,
     LargestTensor,
     awkward_views,
@@ -74,6 +76,13 @@ def test_equals_a_stable_argsort(backend: str, gallery: int, classes: int | None
 @pytest.mark.parametrize("bits", [1, 2, 7, 8, 13, 16, 31, 32, 33, 48, 63, 64, 65, 128, 200, 256, 1000])
 def test_numbers_of_bits(backend: str, bits: int) -> None:
     check(make_case(5, 700, bits), bits, backend, prepared=True)
+
+
+@pytest.mark.parametrize("backend", NATIVE, indirect=True)
+@pytest.mark.parametrize("classes", [None, 9])
+def test_many_queries(backend: str, classes: int | None) -> None:
+    for bits in (1, 2, 3, 8, 15, 24, 31, 33, 64, 65, 128, 255, 256) if classes is None else (5, 64):
+        check(make_case(MANY, 4200 if bits == 64 else 600, bits, classes), bits, backend)
 
 
 @pytest.mark.parametrize("bits", [4095, 4096])

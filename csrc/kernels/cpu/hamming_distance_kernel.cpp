@@ -30,7 +30,7 @@ struct DistanceProblem {
 }  // namespace
 
 bool hamming_distance(const HammingInputs& inputs, int16_t* out, const Parallel& parallel) {
-  const DistanceProblem problem{inputs, HammingCut(inputs), out};
+  const DistanceProblem problem{inputs, HammingCut(inputs, SlabSize::half), out};
   return run_all(parallel, problem.cut.tasks(),
                  [&, task = RDH_AT_LEVEL(run_task)](int64_t index) { return task(problem, index); });
 }

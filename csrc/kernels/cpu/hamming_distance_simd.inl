@@ -6,18 +6,20 @@ inline bool run_task(const DistanceProblem& problem, int64_t index) {
   const HammingInputs& in = problem.inputs;
   const HammingTask task(in, problem.cut, index);
   Workspace memory;
-  uint64_t *own_planes = nullptr, *flips = nullptr;
+  uint64_t* own = nullptr;
+  Flips flips{};
   uint8_t* bytes = nullptr;
-  memory.add(own_planes, words_of_own_planes(in, task));
-  memory.add(flips, in.bits);
+  memory.add(own, words_of_slab(in, task.chunks));
+  memory.add(flips.flip, in.bits);
+  memory.add(flips.at, in.bits);
   memory.add(bytes, 2 * chunk_items, true);
   if (!memory.allocate()) return false;
-  const uint64_t* planes = planes_of(in, task, own_planes);
+  const Slab slab = slab_of(in, task, own);
   for (int64_t i = 0; i < task.queries; ++i) {
     const int64_t query = task.first_query + i;
-    make_flips(in.q + query * in.bytes, in.bits, flips);
+    flips.make(in.q + query * in.bytes, in.bits, slab.carried);
     for (int64_t chunk = 0; chunk < task.chunks; ++chunk) {
-      distances(planes + chunk * in.bits * 64, flips, in.bits, bytes, bytes + chunk_items);
+      distances(slab, chunk, flips, bytes, bytes + chunk_items);
       const int64_t first = chunk * chunk_items, items = std::min(chunk_items, task.items - first);
       int16_t* out = problem.out + query * in.gallery + task.first_item + first;
       const uint8_t *low = bytes, *high = bytes + chunk_items;

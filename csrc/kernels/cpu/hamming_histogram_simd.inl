@@ -6,48 +6,58 @@
 //
 #include "kernels/cpu/hamming_slices.inl"
 
-// A count of masks: what has been seen is total * 8 + ones + 2 * twos + 4 * fours, in every lane, with bits in the last
-// three and numbers in the first. Where counting is an instruction, total alone, and once.
-struct Counter {
+// A count of masks, where counting is an instruction: of each lane.
+struct CountingCounter {
+  V total;
+
+  [[gnu::always_inline]] void add(const V* masks) {
+    V sum = total;
+    for (int i = 0; i < 8; ++i) sum = Bits::add(sum, Bits::count(masks[i]));
+    total = sum;
+  }
+  V value() const { return total; }
+};
+
+// Elsewhere: what has been seen is total * 8 + ones + 2 * twos + 4 * fours, in every lane, with bits in the last three
+// and numbers in the first.
+struct SavingCounter {
   V total, ones, twos, fours;
 
   [[gnu::always_inline]] void add(const V* masks) {
-    if constexpr (Bits::counts) {
-      V sum = total;
-      for (int i = 0; i < 8; ++i) sum = Bits::add(sum, Bits::count(masks[i]));
-      total = sum;
-    } else {
-      const V a = Bits::carry(ones, masks[0], masks[1]), s = Bits::sum(ones, masks[0], masks[1]);
-      const V b = Bits::carry(s, masks[2], masks[3]), t = Bits::sum(s, masks[2], masks[3]);
-      const V c = Bits::carry(t, masks[4], masks[5]), u = Bits::sum(t, masks[4], masks[5]);
-      const V d = Bits::carry(u, masks[6], masks[7]);
-      ones = Bits::sum(u, masks[6], masks[7]);
-      const V e = Bits::carry(twos, a, b), w = Bits::sum(twos, a, b);
-      const V f = Bits::carry(w, c, d);
-      twos = Bits::sum(w, c, d);
-      const V g = Bits::carry(fours, e, f);
-      fours = Bits::sum(fours, e, f);
-      total = Bits::add(total, Bits::count(g));
-    }
+    const V a = Bits::carry(ones, masks[0], masks[1]), s = Bits::sum(ones, masks[0], masks[1]);
+    const V b = Bits::carry(s, masks[2], masks[3]), t = Bits::sum(s, masks[2], masks[3]);
+    const V c = Bits::carry(t, masks[4], masks[5]), u = Bits::sum(t, masks[4], masks[5]);
+    const V d = Bits::carry(u, masks[6], masks[7]);
+    ones = Bits::sum(u, masks[6], masks[7]);
+    const V e = Bits::carry(twos, a, b), w = Bits::sum(twos, a, b);
+    const V f = Bits::carry(w, c, d);
+    twos = Bits::sum(w, c, d);
+    const V g = Bits::carry(fours, e, f);
+    fours = Bits::sum(fours, e, f);
+    total = Bits::add(total, Bits::count(g));
   }
-  uint64_t value() const {
-    if constexpr (Bits::counts) return Bits::total(total);
-    return 8 * Bits::total(total) + Bits::total(Bits::count(ones)) + 2 * Bits::total(Bits::count(twos)) +
-           4 * Bits::total(Bits::count(fours));
+  V value() const {
+    const V low = Bits::add(Bits::count(ones), Bits::left<1>(Bits::count(twos)));
+    return Bits::add(Bits::add(low, Bits::left<2>(Bits::count(fours))), Bits::left<3>(total));
   }
 };
 
-// Counts the items of some chunks by distance, all and the relevant ones. counters [bits + 1][2], zeros; used: groups
-// that have been counted in.
-inline void count_sliced(const uint64_t* planes, int64_t chunks, const uint64_t* flips, int64_t bits,
-                         const uint64_t* masks, Counter* counters, uint32_t& used) {
+using Counter = std::conditional_t<Bits::counts, CountingCounter, SavingCounter>;
+
+constexpr int64_t group_counters = 16;  // two for each of eight distances
+
+// Counts the items of some chunks by distance, all and the relevant ones. counters [groups][8][2]; used: groups that
+// have been counted in, the others are whatever they were.
+inline void count_sliced(const Slab& slab, int64_t chunks, const Flips& flips, const uint64_t* masks, Counter* counters,
+                         uint32_t& used) {
+  const int64_t bits = slab.bits;
   const int digits = digits_of(bits), groups = static_cast<int>(bits / 8 + 1);
   Slices slices;
   V c[most_digits], relevant[8];
-  for (int64_t chunk = 0; chunk < chunks; ++chunk, planes += bits * 64, masks += 64) {
+  for (int64_t chunk = 0; chunk < chunks; ++chunk, masks += 64) {
     for (int64_t part = 0; part < parts; ++part) {
       for (int step = 0; step < 8; ++step) {
-        add_planes(planes + step * bits * 8 + part * Bits::words, flips, bits, c);
+        add_slab(slab, chunk, step, part, flips, c);
         slices.split(step, c, digits, groups);
         relevant[step] = Bits::load(masks + step * 8 + part * Bits::words);
       }
@@ -55,9 +65,12 @@ inline void count_sliced(const uint64_t* planes, int64_t chunks, const uint64_t*
       for (int h = 0; h < groups; ++h) {
         const V* group = slices.group[h];
         if (!any_of(group)) continue;
-        used |= uint32_t{1} << h;
+        Counter* counter = counters + group_counters * h;
+        if ((used >> h & 1) == 0) {
+          used |= uint32_t{1} << h;
+          std::memset(static_cast<void*>(counter), 0, group_counters * sizeof(Counter));
+        }
         const int places = static_cast<int>(std::min<int64_t>(8, bits + 1 - 8 * h));
-        Counter* counter = counters + 16 * h;
         V both[8];
         for (int i = 0; i < 8; ++i) both[i] = Bits::both(group[i], relevant[i]);
         if (some_relevant && any_of(both)) {
@@ -81,69 +94,117 @@ inline void count_sliced(const uint64_t* planes, int64_t chunks, const uint64_t*
 }
 
 // The same one item at a time, for codes so long that a mask per distance would be one per item.
-inline void count_long(const uint64_t* planes, int64_t chunks, const uint64_t* flips, int64_t bits,
-                       const uint64_t* masks, uint8_t* bytes, uint32_t* counts) {
-  for (int64_t chunk = 0; chunk < chunks; ++chunk, planes += bits * 64, masks += 64) {
-    distances(planes, flips, bits, bytes, bytes + chunk_items);
+inline void count_long(const Slab& slab, int64_t chunks, const Flips& flips, const uint64_t* masks, uint8_t* bytes,
+                       uint64_t* counts) {
+  for (int64_t chunk = 0; chunk < chunks; ++chunk, masks += 64) {
+    distances(slab, chunk, flips, bytes, bytes + chunk_items);
     for (int64_t run = 0; run < 64; ++run) {
       uint64_t relevant = masks[run % 8 * 8 + run / 8];
       for (int64_t i = run * 64; i < run * 64 + 64; ++i, relevant >>= 1) {
-        ++counts[2 * (bytes[i] + 256 * bytes[chunk_items + i]) + (relevant & 1)];
+        uint64_t* at = counts + 2 * (bytes[i] + 256 * bytes[chunk_items + i]);
+        ++at[0];
+        at[1] += relevant & 1;
       }
     }
   }
 }
 
+// Words of memory that the lines of a slab take, unless they are the planes that the gallery came with.
+inline int64_t words_of_slab_in(const HistogramProblem& problem) {
+  const HammingInputs& in = problem.inputs;
+  if (is_carried(in)) return problem.cut.slab_chunks * 64 * lines_of_step(in.bits, true);
+  return in.planes == nullptr ? problem.cut.slab_chunks * 64 * in.bits : 0;
+}
+
+// The codes of a chunk of a sorted slab, side by side.
+inline void gather(const uint8_t* codes, int64_t bytes, const uint32_t* item, int64_t items, uint8_t* to) {
+  if (bytes == 8) {
+    for (int64_t i = 0; i < items; ++i) std::memcpy(to + 8 * i, codes + 8 * int64_t{item[i]}, 8);
+  } else {
+    for (int64_t i = 0; i < items; ++i)
+      std::memcpy(to + bytes * i, codes + bytes * item[i], static_cast<size_t>(bytes));
+  }
+}
+
+// Makes a slab ready to be asked: its lines, and where it is sorted, its order.
+inline bool prepare_slab(const HistogramProblem& problem, int64_t place) {
+  const HammingInputs& in = problem.inputs;
+  const int64_t slab = problem.first_slab + place;
+  const HammingTask task(in, problem.cut, slab * problem.cut.blocks);
+  uint64_t *lines = problem.lines_of(place), *planes = nullptr;
+  if (lines == nullptr) return true;
+  const bool carried = is_carried(in), sorted = problem.sorted != nullptr;
+  Workspace memory;
+  uint8_t* codes = nullptr;
+  memory.add(planes, carried && (sorted || in.planes == nullptr) ? in.bits * 64 : 0);
+  memory.add(codes, sorted ? chunk_items * in.bytes : 0);
+  if (!memory.allocate()) return false;
+  if (sorted) problem.sorted[place].sort(problem.labels, task.first_item, task.items);
+  for (int64_t chunk = 0; chunk < task.chunks; ++chunk) {
+    uint64_t* to = lines + chunk * 64 * lines_of_step(in.bits, carried);
+    if (sorted) {
+      const int64_t first = chunk * chunk_items, items = std::min(chunk_items, task.items - first);
+      gather(in.g + task.first_item * in.bytes, in.bytes, problem.sorted[place].item + first, items, codes);
+      make_planes(codes, items, in.bytes, in.bits, planes);
+      make_carries(planes, in.bits, to);
+    } else if (carried) {
+      make_carries(planes_of(in, task.first_item / chunk_items + chunk, planes), in.bits, to);
+    } else {
+      planes_of(in, task.first_item / chunk_items + chunk, to);
+    }
+  }
+  return true;
+}
+
 inline bool run_task(const HistogramProblem& problem, int64_t index) {
   const HammingInputs& in = problem.inputs;
-  const HammingTask task(in, problem.cut, index);
-  const bool sliced = in.bits <= most_sliced_bits;
+  const int64_t place = index % problem.slabs, block = index / problem.slabs;
+  const HammingTask task(in, problem.cut, (problem.first_slab + place) * problem.cut.blocks + block);
+  const bool sliced = in.bits <= most_sliced_bits, sorted = problem.sorted != nullptr;
+  const int64_t groups = in.bits / 8 + 1, row = 2 * (in.bits + 1);
   Workspace memory;
-  uint64_t *own_planes = nullptr, *masks = nullptr, *flips = nullptr;
+  uint64_t *masks = nullptr, *counts = nullptr;
   uint8_t *tags = nullptr, *bytes = nullptr;
   Counter* counters = nullptr;
-  uint32_t* counts = nullptr;
-  memory.add(own_planes, words_of_own_planes(in, task));
+  Flips flips{};
   memory.add(masks, task.chunks * 64);
-  memory.add(flips, in.bits);
-  memory.add(tags, task.chunks * chunk_items);
-  memory.add(bytes, sliced ? 0 : 2 * chunk_items);
-  memory.add(counters, sliced ? 2 * (in.bits + 1) : 0);
-  memory.add(counts, sliced ? 0 : 2 * (in.bits + 1));
+  memory.add(counts, groups * group_counters);
+  memory.add(tags, sorted ? 0 : task.chunks * chunk_items);
+  memory.add(bytes, sliced ? 0 : 2 * chunk_items, true);
+  memory.add(counters, sliced ? groups * group_counters : 0);
+  memory.add(flips.flip, in.bits);
+  memory.add(flips.at, in.bits);
   if (!memory.allocate()) return false;
-  const uint64_t* planes = planes_of(in, task, own_planes);
-  if (!sliced) std::memset(bytes, 0, static_cast<size_t>(2 * chunk_items));
+  const uint64_t* lines = problem.lines_of(place);
+  if (lines == nullptr) lines = in.planes + task.first_item / chunk_items * in.bits * 64;
+  const Slab slab{lines, in.bits, is_carried(in)};
   const int64_t* order = problem.order + task.first_query;
-  Relevance relevance(problem.labels, task, order, problem.label_planes, tags, masks);
+  Relevance relevance(problem.labels, task, order, problem.label_planes, sorted ? problem.sorted + place : nullptr,
+                      tags, masks);
   const int64_t absent = task.chunks * chunk_items - task.items;
   for (int64_t i = 0; i < task.queries; ++i) {
     const int64_t query = order[i];
     const uint8_t* code = in.q + query * in.bytes;
-    make_flips(code, in.bits, flips);
+    flips.make(code, in.bits, slab.carried);
     relevance.of(query);
-    int64_t* out = problem.out + query * 2 * (in.bits + 1);
-    const auto give = [&](int64_t distance, uint64_t all, uint64_t relevant) {
-      problem.give(out + 2 * distance, static_cast<int64_t>(all));
-      problem.give(out + 2 * distance + 1, static_cast<int64_t>(relevant));
-    };
-    int64_t to_zero = 0;  // the distance of a code of zeros, which is what stands behind the last item
-    for (int64_t k = 0; k < in.bits; ++k) to_zero += static_cast<int64_t>(flips[k] & 1);
+    std::memset(counts, 0, static_cast<size_t>(groups * group_counters) * sizeof(uint64_t));
     if (sliced) {
       uint32_t used = 0;
-      std::memset(static_cast<void*>(counters), 0, static_cast<size_t>(2 * (in.bits + 1)) * sizeof(Counter));
-      count_sliced(planes, task.chunks, flips, in.bits, masks, counters, used);
-      for (int64_t d = 0; d <= in.bits; ++d) {
-        if ((used >> (d / 8) & 1) == 0) continue;
-        give(d, counters[2 * d].value() - (d == to_zero ? absent : 0), counters[2 * d + 1].value());
+      count_sliced(slab, task.chunks, flips, masks, counters, used);
+      for (int64_t h = 0; h < groups; ++h) {
+        if ((used >> h & 1) == 0) continue;
+        V values[group_counters];
+        for (int64_t i = 0; i < group_counters; ++i) values[i] = counters[group_counters * h + i].value();
+        Bits::totals(values, counts + group_counters * h);
+        Bits::totals(values + 8, counts + group_counters * h + 8);
       }
     } else {
-      std::memset(counts, 0, static_cast<size_t>(2 * (in.bits + 1)) * sizeof(uint32_t));
-      count_long(planes, task.chunks, flips, in.bits, masks, bytes, counts);
-      counts[2 * to_zero] -= static_cast<uint32_t>(absent);
-      for (int64_t d = 0; d <= in.bits; ++d) {
-        if (counts[2 * d] + counts[2 * d + 1] != 0) give(d, counts[2 * d] + counts[2 * d + 1], counts[2 * d + 1]);
-      }
+      count_long(slab, task.chunks, flips, masks, bytes, counts);
     }
+    int64_t to_zero = 0;  // the distance of a code of zeros, which is what stands behind the last item
+    for (int64_t byte = 0; byte < in.bytes; ++byte) to_zero += __builtin_popcount(code[byte]);
+    counts[2 * to_zero] -= static_cast<uint64_t>(absent);
+    problem.give(block, query, counts, row);
   }
   return true;
 }

@@ -67,36 +67,127 @@ inline void make_planes(const uint8_t* codes, int64_t rows, int64_t bytes, int64
   }
 }
 
-// The planes of a task's slab: those that the gallery came with, or `own`.
-inline int64_t words_of_own_planes(const HammingInputs& in, const HammingTask& task) {
-  return in.planes == nullptr ? task.chunks * in.bits * 64 : 0;
-}
-
-inline const uint64_t* planes_of(const HammingInputs& in, const HammingTask& task, uint64_t* own) {
-  if (in.planes != nullptr) return in.planes + task.first_item / chunk_items * in.bits * 64;
-  for (int64_t chunk = 0; chunk < task.chunks; ++chunk) {
-    const int64_t first = chunk * chunk_items;
-    make_planes(in.g + (task.first_item + first) * in.bytes, std::min(chunk_items, task.items - first), in.bytes,
-                in.bits, own + chunk * in.bits * 64);
-  }
+// The planes of a chunk of the gallery: those that it came with, or made in `own`.
+inline const uint64_t* planes_of(const HammingInputs& in, int64_t chunk, uint64_t* own) {
+  if (in.planes != nullptr) return in.planes + chunk * in.bits * 64;
+  const int64_t first = chunk * chunk_items;
+  make_planes(in.g + first * in.bytes, std::min(chunk_items, in.gallery - first), in.bytes, in.bits, own);
   return own;
 }
 
-// What a query does to a plane: all bits flipped, or none.
-inline void make_flips(const uint8_t* code, int64_t bits, uint64_t* flips) {
-  for (int64_t k = 0; k < bits; ++k) flips[k] = ~(static_cast<uint64_t>(code[k / 8] >> (k % 8) & 1) - 1);
+// Full adders over the planes of a chunk for every query that there could be; kernels/cpu/hamming_problem.h has the
+// format.
+inline void make_carries(const uint64_t* planes, int64_t bits, uint64_t* lines) {
+  const int64_t step_words = 8 * lines_of_step(bits, true);
+  for (int64_t step = 0; step < 8; ++step, planes += 8 * bits, lines += step_words) {
+    for (int64_t part = 0; part < parts; ++part) {
+      const uint64_t* plane = planes + part * Bits::words;
+      uint64_t* to = lines + part * Bits::words;
+      V sum = Bits::zero();
+      if (bits % 2 != 0) {
+        sum = Bits::load(plane);
+        plane += 8;
+      }
+      for (int64_t pair = 0; pair < bits / 2; ++pair, plane += 16, to += 32) {
+        const V a = Bits::load(plane), b = Bits::load(plane + 8);
+        const V not_a = Bits::without(Bits::ones(), a), not_b = Bits::without(Bits::ones(), b);
+        Bits::store(to, Bits::carry(sum, a, b));
+        Bits::store(to + 8, Bits::carry(sum, not_a, b));
+        Bits::store(to + 16, Bits::carry(sum, a, not_b));
+        Bits::store(to + 24, Bits::carry(sum, not_a, not_b));
+        sum = Bits::sum(sum, a, b);
+      }
+      Bits::store(to, sum);
+    }
+  }
 }
 
-// Adds 2^Level planes to the numbers whose bits are c[0], c[1], ...: c[0 .. Level - 1] take them up, and the carry
-// comes back. First: these c are still nothing, and not read. Full adders are two instructions on AVX-512.
-template <int Level, bool First>
-[[gnu::always_inline]] inline V absorb(const uint64_t* plane, const uint64_t* flip, V* c) {
+// What a task reads of a slab: its planes, or their carries.
+struct Slab {
+  const uint64_t* lines;
+  int64_t bits;
+  bool carried;
+
+  const uint64_t* at(int64_t chunk, int64_t step) const {
+    return lines + (8 * chunk + step) * 8 * lines_of_step(bits, carried);
+  }
+};
+
+// Words of a task's own memory for slab_of.
+inline int64_t words_of_slab(const HammingInputs& in, int64_t chunks) {
+  const int64_t chunk_of_planes = in.planes == nullptr ? in.bits * 64 : 0;
+  if (is_carried(in)) return chunks * 64 * lines_of_step(in.bits, true) + chunk_of_planes;
+  return chunks * chunk_of_planes;
+}
+
+// The slab of a task; `own` has the words that it takes.
+inline Slab slab_of(const HammingInputs& in, const HammingTask& task, uint64_t* own) {
+  const int64_t first = task.first_item / chunk_items;
+  if (is_carried(in)) {
+    const int64_t chunk_words = 64 * lines_of_step(in.bits, true);
+    uint64_t* planes = own + task.chunks * chunk_words;
+    for (int64_t chunk = 0; chunk < task.chunks; ++chunk) {
+      make_carries(planes_of(in, first + chunk, planes), in.bits, own + chunk * chunk_words);
+    }
+    return {own, in.bits, true};
+  }
+  if (in.planes != nullptr) return {in.planes + first * in.bits * 64, in.bits, false};
+  for (int64_t chunk = 0; chunk < task.chunks; ++chunk) planes_of(in, first + chunk, own + chunk * in.bits * 64);
+  return {own, in.bits, false};
+}
+
+// What a query does to the lines of a step: which of them it adds up, and whether with all bits flipped. Of planes all,
+// flipped where it has a 1. Of carries one of four per pair of bits, namely that for these two bits, both flipped where
+// an odd number of the bits before them are 1: then the carry is, too.
+struct Flips {
+  uint64_t* flip;  // [bits] all ones or zeros
+  uint32_t* at;    // [bits / 2] words from the first line of the step; of carries only
+  uint64_t parity;
+
+  void make(const uint8_t* code, int64_t bits, bool carried) {
+    const auto bit = [&](int64_t k) { return static_cast<uint32_t>(code[k / 8] >> (k % 8) & 1); };
+    if (!carried) {
+      for (int64_t k = 0; k < bits; ++k) flip[k] = uint64_t{0} - bit(k);
+      return;
+    }
+    uint32_t odd = bits % 2 != 0 ? bit(0) : 0;
+    for (int64_t pair = 0; pair < bits / 2; ++pair) {
+      const int64_t k = bits % 2 + 2 * pair;
+      const uint32_t a = bit(k), b = bit(k + 1);
+      at[pair] = static_cast<uint32_t>(8 * (4 * pair + (a ^ odd) + 2 * (b ^ odd)));
+      flip[pair] = uint64_t{0} - odd;
+      odd ^= a ^ b;
+    }
+    parity = uint64_t{0} - odd;
+  }
+};
+
+// The lines that a query adds up, one after the other.
+struct Planes {
+  const uint64_t *line, *flip;
+
+  V get(int i) const { return Bits::differ(Bits::load(line + 8 * i), Bits::set(flip[i])); }
+  Planes behind(int n) const { return {line + 8 * n, flip + n}; }
+};
+
+struct Carries {
+  const uint64_t* step;
+  const uint32_t* at;
+  const uint64_t* flip;
+
+  V get(int i) const { return Bits::differ(Bits::load(step + at[i]), Bits::set(flip[i])); }
+  Carries behind(int n) const { return {step, at + n, flip + n}; }
+};
+
+// Adds 2^Level lines to the numbers whose bits are c[0], c[1], ...: c[0 .. Level - 1] take them up, and the carry comes
+// back. First: these c are still nothing, and not read. Full adders are two instructions on AVX-512.
+template <int Level, bool First, class Lines>
+[[gnu::always_inline]] inline V absorb(Lines lines, V* c) {
   if constexpr (Level == 0) {
-    return Bits::differ(Bits::load(plane), Bits::set(*flip));
+    return lines.get(0);
   } else {
-    constexpr int half = 1 << (Level - 1);
-    const V a = absorb<Level - 1, First>(plane, flip, c);
-    const V b = absorb<Level - 1, false>(plane + 8 * half, flip + half, c);
+    const V a = absorb<Level - 1, First>(lines, c);
+    const V b = absorb<Level - 1, false>(lines.behind(1 << (Level - 1)), c);
     const V old = c[Level - 1];
     if constexpr (First) {
       c[Level - 1] = Bits::differ(a, b);
@@ -110,20 +201,58 @@ template <int Level, bool First>
 
 constexpr int most_digits = 13;  // of distances up to 4,096
 
-// Takes up 2^Level planes, if there are so many, and lets the carry ripple.
-template <int Level>
-[[gnu::always_inline]] inline void absorb_some(const uint64_t*& plane, const uint64_t*& flip, int64_t& left, V* c,
-                                               int digits) {
+// Takes up 2^Level lines, if there are so many, and lets the carry ripple.
+template <int Level, class Lines>
+[[gnu::always_inline]] inline void absorb_some(Lines& lines, int64_t& left, V* c, int digits) {
   if (left < (1 << Level)) return;
-  V carry = absorb<Level, false>(plane, flip, c);
+  V lower[Level + 1];  // not c itself, which would be written after every addition
+  for (int i = 0; i < Level; ++i) lower[i] = c[i];
+  V carry = absorb<Level, false>(lines, lower);
+  for (int i = 0; i < Level; ++i) c[i] = lower[i];
   for (int i = Level; i < digits; ++i) {
     const V old = c[i];
     c[i] = Bits::differ(old, carry);
     carry = Bits::both(old, carry);
   }
-  plane += 8 << Level;
-  flip += 1 << Level;
+  lines = lines.behind(1 << Level);
   left -= 1 << Level;
+}
+
+// The first 2^Level lines.
+template <int Level, class Lines>
+[[gnu::always_inline]] inline int start_with(Lines& lines, int64_t& left, V* c) {
+  V lower[Level];
+  c[Level] = absorb<Level, true>(lines, lower);
+  for (int i = 0; i < Level; ++i) c[i] = lower[i];
+  lines = lines.behind(1 << Level);
+  left -= 1 << Level;
+  return Level + 1;
+}
+
+// The sum of `count` lines: `digits` digits, at least two, which are enough. A function of its own: a call costs
+// nothing beside it, and what is unrolled here is long.
+template <class Lines>
+[[gnu::noinline]] inline void add_lines(Lines lines, int64_t count, V* c, int digits) {
+  int64_t left = count;
+  int known = 0;
+  if (count >= 64) {
+    known = start_with<6>(lines, left, c);
+  } else if (count >= 32) {
+    known = start_with<5>(lines, left, c);
+  } else if (count >= 16) {
+    known = start_with<4>(lines, left, c);
+  } else if (count >= 8) {
+    known = start_with<3>(lines, left, c);
+  }
+  for (int i = known; i < digits; ++i) c[i] = Bits::zero();
+  if (left == 0) return;
+  while (left >= 64) absorb_some<6>(lines, left, c, digits);
+  absorb_some<5>(lines, left, c, digits);
+  absorb_some<4>(lines, left, c, digits);
+  absorb_some<3>(lines, left, c, digits);
+  absorb_some<2>(lines, left, c, digits);
+  absorb_some<1>(lines, left, c, digits);
+  absorb_some<0>(lines, left, c, digits);
 }
 
 inline int digits_of(int64_t bits) { return 64 - __builtin_clzll(static_cast<uint64_t>(bits)); }
@@ -146,33 +275,14 @@ template <class Use>
   }
 }
 
-// The digits of the distances of one register of items; there are at least three, those above the highest are 0. A
-// function of its own: a call costs nothing beside it, and what is unrolled here is long.
-[[gnu::noinline]] inline void add_planes(const uint64_t* plane, const uint64_t* flip, int64_t bits, V* c) {
-  const int digits = digits_of(bits);
-  int64_t taken = 0;
-  if (bits >= 64) {
-    c[6] = absorb<6, true>(plane, flip, c);
-    taken = 64;
-  } else if (bits >= 32) {
-    c[5] = absorb<5, true>(plane, flip, c);
-    taken = 32;
-  } else if (bits >= 16) {
-    c[4] = absorb<4, true>(plane, flip, c);
-    taken = 16;
-  }
-  if (bits == taken) return;
-  for (int i = taken == 0 ? 0 : digits_of(taken); i < std::max(digits, 3); ++i) c[i] = Bits::zero();
-  plane += 8 * taken;
-  flip += taken;
-  int64_t left = bits - taken;
-  while (left >= 64) absorb_some<6>(plane, flip, left, c, digits);
-  absorb_some<5>(plane, flip, left, c, digits);
-  absorb_some<4>(plane, flip, left, c, digits);
-  absorb_some<3>(plane, flip, left, c, digits);
-  absorb_some<2>(plane, flip, left, c, digits);
-  absorb_some<1>(plane, flip, left, c, digits);
-  absorb_some<0>(plane, flip, left, c, digits);
+// The digits of the distances of one register of items, at least three of them; those above the highest are 0.
+[[gnu::always_inline]] inline void add_slab(const Slab& slab, int64_t chunk, int64_t step, int64_t part,
+                                            const Flips& flips, V* c) {
+  const uint64_t* lines = slab.at(chunk, step) + part * Bits::words;
+  const int digits = std::max(digits_of(slab.bits), 3);
+  if (!slab.carried) return add_lines(Planes{lines, flips.flip}, slab.bits, c, digits);
+  c[0] = Bits::differ(Bits::load(lines + 32 * (slab.bits / 2)), Bits::set(flips.parity));
+  add_lines(Carries{lines, flips.at, flips.flip}, slab.bits / 2, c + 1, digits - 1);
 }
 
 // The digits of one register of items as numbers, where the items are in the chunk: low bytes, and high ones where
@@ -192,13 +302,13 @@ inline void spread(const V* c, int digits, int64_t step, int64_t part, uint8_t* 
   }
 }
 
-// The distances of a chunk in the order of the items: their low bytes, and their high ones where `bits` is above 255.
-inline void distances(const uint64_t* planes, const uint64_t* flips, int64_t bits, uint8_t* low, uint8_t* high) {
+// The distances of a chunk in the order of the items: their low bytes, and their high ones where K is above 255.
+inline void distances(const Slab& slab, int64_t chunk, const Flips& flips, uint8_t* low, uint8_t* high) {
   V c[most_digits];
-  const int digits = digits_of(bits);
+  const int digits = digits_of(slab.bits);
   for (int64_t step = 0; step < 8; ++step) {
     for (int64_t part = 0; part < parts; ++part) {
-      add_planes(planes + step * bits * 8 + part * Bits::words, flips, bits, c);
+      add_slab(slab, chunk, step, part, flips, c);
       spread(c, digits, step, part, low, high);
     }
   }

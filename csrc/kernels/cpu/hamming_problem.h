@@ -19,16 +19,34 @@ namespace rdh::cpu {
 constexpr int64_t query_block = 128;  // of a task; their distinct labels fit a byte
 constexpr uint8_t no_tag = 255;       // of an item whose label no query of the block has
 
-// A task is a block of queries on a slab of the gallery, whose planes stay in the second-level cache. The cuts depend
-// on the shape alone.
+// Tasks add up carries in place of planes where they are for enough queries to pay for making them.
+//
+// A full adder over s, a and b does not depend on the query but for three flips of its inputs. So the first half of
+// all adding is done once: bits are taken in pairs, and s is the parity of the bits before, of which the first is
+// taken alone where K is odd. Flipping all three inputs flips sum and carry. That leaves, for each pair, four carries:
+//   carry(s, a, b), carry(s, ~a, b), carry(s, a, ~b), carry(s, ~a, ~b),
+// and one parity of all bits. 1 + 4 (K / 2) lines of 512 items, of which a query reads 1 + K / 2, and adds as many
+// numbers of weight 2; in the place of the K lines of a step of planes, the parity last.
+constexpr int64_t most_sliced_bits = 255;  // above, distances are counted one by one
+constexpr int64_t carried_queries = 32;
+
+inline bool is_carried(const HammingInputs& in) { return in.bits <= most_sliced_bits && in.queries >= carried_queries; }
+inline int64_t lines_of_step(int64_t bits, bool carried) { return carried ? 1 + 4 * (bits / 2) : bits; }
+
+// A task is a block of queries on a slab of the gallery, whose lines stay in the second-level cache: half a MiB of
+// them, or one where slabs have to be put together again. The cuts depend on the shape alone, and slabs on K and the
+// gallery alone.
+enum class SlabSize : int64_t { half = 512, whole = 1024 };
+
 struct HammingCut {
   int64_t slab_chunks, slabs, blocks;
 
-  HammingCut(const HammingInputs& in)
-      : slab_chunks(std::clamp<int64_t>(1024 / in.bits, 1, 64)),
-        slabs((chunks_of(in.gallery) + slab_chunks - 1) / slab_chunks),
-        blocks((in.queries + query_block - 1) / query_block) {
-    slab_chunks = std::min(slab_chunks, std::max<int64_t>(1, chunks_of(in.gallery)));
+  HammingCut(const HammingInputs& in, SlabSize size) : blocks((in.queries + query_block - 1) / query_block) {
+    const int64_t chunks = chunks_of(in.gallery);
+    const int64_t most = std::clamp<int64_t>(static_cast<int64_t>(size) / in.bits, 1, 64);
+    slabs = (chunks + most - 1) / most;
+    slab_chunks = slabs == 0 ? 1 : (chunks + slabs - 1) / slabs;
+    slabs = (chunks + slab_chunks - 1) / slab_chunks;
   }
   int64_t tasks() const { return slabs * blocks; }
   int64_t slab_items() const { return slab_chunks * chunk_items; }
@@ -64,6 +82,21 @@ struct HammingParts {
   }
 };
 
+// Calls use(the class ids of the gallery from item `first` on, as what they are).
+template <class Use>
+auto with_ids(const HammingLabels& labels, int64_t first, Use use) {
+  switch (labels.g_id_bytes) {
+    case 1:
+      return use(static_cast<const uint8_t*>(labels.g_ids) + first);
+    case 2:
+      return use(static_cast<const int16_t*>(labels.g_ids) + first);
+    case 4:
+      return use(static_cast<const int32_t*>(labels.g_ids) + first);
+    default:
+      return use(static_cast<const int64_t*>(labels.g_ids) + first);
+  }
+}
+
 // Queries of one class stand together, so that the items of the class are looked for once.
 inline std::vector<int64_t> order_by_label(const HammingInputs& in, const HammingLabels& labels) {
   std::vector<int64_t> order(static_cast<size_t>(in.queries));
@@ -74,6 +107,51 @@ inline std::vector<int64_t> order_by_label(const HammingInputs& in, const Hammin
   }
   return order;
 }
+
+// A slab in another order, in which the items of a class stand together: most of it then has nothing that a query asks
+// for. By a byte of the class id, or of its hash: classes may share one.
+struct SortedSlab {
+  static constexpr int keys = 256;
+
+  uint32_t* item;      // [items] in the gallery's order, from the first of the slab
+  uint32_t* first;     // [keys + 1] where the items of a key begin
+  int64_t* id;         // [keys] their class id
+  uint8_t* is_shared;  // [keys] whether others have the key, too
+
+  static uint8_t key_of(int64_t id) {
+    const auto word = static_cast<uint64_t>(id);
+    return static_cast<uint8_t>(word < keys ? word : word * 0x9E3779B97F4A7C15u >> 56);
+  }
+
+  void sort(const HammingLabels& labels, int64_t first_item, int64_t items) const {
+    with_ids(labels, first_item, [&](const auto* ids) {
+      uint32_t counts[4][keys] = {};  // of a stream each: a count waits for its last change
+      const int64_t each = items / 4;
+      for (int64_t i = 0; i < each; ++i) {
+        for (int64_t stream = 0; stream < 4; ++stream) ++counts[stream][key_of(ids[stream * each + i])];
+      }
+      for (int64_t i = 4 * each; i < items; ++i) ++counts[3][key_of(ids[i])];
+      uint32_t before = 0;
+      for (int key = 0; key < keys; ++key) {
+        first[key] = before;
+        is_shared[key] = 0;
+        for (auto& count : counts) before += std::exchange(count[key], before);
+      }
+      first[keys] = before;
+      const auto put = [&](int64_t i, int64_t stream) {
+        item[counts[stream][key_of(ids[i])]++] = static_cast<uint32_t>(i);
+      };
+      for (int64_t i = 0; i < each; ++i) {
+        for (int64_t stream = 0; stream < 4; ++stream) put(stream * each + i, stream);
+      }
+      for (int64_t i = 4 * each; i < items; ++i) put(i, 3);
+      for (int key = 0; key < keys; ++key) {
+        id[key] = first[key] < first[key + 1] ? static_cast<int64_t>(ids[item[first[key]]]) : 0;
+        for (uint32_t i = first[key]; i < first[key + 1]; ++i) is_shared[key] |= ids[item[i]] != ids[item[first[key]]];
+      }
+    });
+  }
+};
 
 // Small numbers for the labels of a block of queries, and of the gallery items that have one of them; unless there are
 // few labels.
@@ -108,16 +186,7 @@ class Tags {
   }
 
   void of_items(const HammingLabels& labels, int64_t first, int64_t items, uint8_t* tags) const {
-    switch (labels.g_id_bytes) {
-      case 1:
-        return of_items(static_cast<const uint8_t*>(labels.g_ids) + first, items, tags);
-      case 2:
-        return of_items(static_cast<const int16_t*>(labels.g_ids) + first, items, tags);
-      case 4:
-        return of_items(static_cast<const int32_t*>(labels.g_ids) + first, items, tags);
-      default:
-        return of_items(static_cast<const int64_t*>(labels.g_ids) + first, items, tags);
-    }
+    with_ids(labels, first, [&](const auto* ids) { of_items(ids, items, tags); });
   }
 
  private:

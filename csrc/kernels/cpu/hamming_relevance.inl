@@ -28,16 +28,19 @@ inline bool make_label_planes(const uint8_t* rows, int64_t items, int64_t classe
 // Eight words for a step and a lane of a chunk, one chunk behind the other.
 class Relevance {
  public:
-  // `order` has the queries of the task; `planes` those of all labels, where they are multi-hot.
+  // `order` has the queries of the task; `planes` those of all labels, where they are multi-hot; `sorted` says that the
+  // items stand in another order.
   Relevance(const HammingLabels& labels, const HammingTask& task, const int64_t* order, const uint64_t* planes,
-            uint8_t* tags, uint64_t* masks)
+            const SortedSlab* sorted, uint8_t* tags, uint64_t* masks)
       : labels_(labels),
         task_(task),
+        sorted_(sorted),
         planes_(planes == nullptr ? nullptr : planes + task.first_item / chunk_items * labels.classes * 64),
         tags_(tags),
         masks_(masks),
-        numbers_(labels.kind == LabelKind::class_ids ? labels.q_ids : nullptr, order, planes ? 0 : task.queries) {
-    if (planes_ != nullptr || numbers_.is_few()) return;
+        numbers_(labels.kind == LabelKind::class_ids ? labels.q_ids : nullptr, order,
+                 planes != nullptr || sorted != nullptr ? 0 : task.queries) {
+    if (planes_ != nullptr || sorted_ != nullptr || numbers_.is_few()) return;
     numbers_.of_items(labels, task.first_item, task.items, tags);
     std::memset(tags + task.items, no_tag, static_cast<size_t>(task.chunks * chunk_items - task.items));
   }
@@ -49,6 +52,10 @@ class Relevance {
       if (known_ && id == id_) return false;
       known_ = true;
       id_ = id;
+      if (sorted_ != nullptr) {
+        in_order(id);
+        return true;
+      }
       const uint8_t tag = numbers_.of_query(id);
       for (int64_t word = 0; word < task_.chunks * 64; ++word) {
         const int64_t first = word / 64 * chunk_items + word % 8 * 512 + word / 8 % 8 * 64;
@@ -72,19 +79,31 @@ class Relevance {
   }
 
  private:
+  // The masks of a slab in another order.
+  void in_order(int64_t id) {
+    std::memset(masks_, 0, static_cast<size_t>(task_.chunks * 64 * 8));
+    const uint8_t key = SortedSlab::key_of(id);
+    const int64_t begin = sorted_->first[key], end = sorted_->first[key + 1];
+    const auto set = [&](int64_t i, uint64_t mask) {
+      masks_[i / chunk_items * 64 + i / 64 % 8 * 8 + i / 512 % 8] |= mask;
+    };
+    if (sorted_->is_shared[key] != 0) {
+      with_ids(labels_, task_.first_item, [&](const auto* ids) {
+        for (int64_t i = begin; i < end; ++i) set(i, uint64_t{ids[sorted_->item[i]] == id} << (i % 64));
+      });
+    } else if (begin < end && sorted_->id[key] == id) {
+      for (int64_t i = begin; i < end; i = i / 64 * 64 + 64) {
+        const uint64_t from_begin = ~uint64_t{0} << (i % 64),
+                       to_end = i / 64 < end / 64 ? 0 : ~uint64_t{0} << (end % 64);
+        set(i, from_begin & ~to_end);
+      }
+    }
+  }
+
   // Which of the 64 items from `first` on, as far as there are, have the class.
   uint64_t with_id(int64_t first, int64_t id) const {
     const int64_t at = task_.first_item + first, count = std::clamp<int64_t>(task_.items - first, 0, 64);
-    switch (labels_.g_id_bytes) {
-      case 1:
-        return with_id(static_cast<const uint8_t*>(labels_.g_ids) + at, count, id);
-      case 2:
-        return with_id(static_cast<const int16_t*>(labels_.g_ids) + at, count, id);
-      case 4:
-        return with_id(static_cast<const int32_t*>(labels_.g_ids) + at, count, id);
-      default:
-        return with_id(static_cast<const int64_t*>(labels_.g_ids) + at, count, id);
-    }
+    return with_ids(labels_, at, [&](const auto* ids) { return with_id(ids, count, id); });
   }
 
   template <class T>
@@ -102,6 +121,7 @@ class Relevance {
 
   const HammingLabels& labels_;
   const HammingTask& task_;
+  const SortedSlab* sorted_;
   const uint64_t* planes_;
   uint8_t* tags_;
   uint64_t* masks_;

@@ -75,7 +75,7 @@ void join(const TopkProblem& problem, int64_t query) {
 
 bool hamming_topk(const HammingInputs& inputs, int64_t k, int16_t* distances, int64_t* indices,
                   const Parallel& parallel) {
-  const HammingCut cut(inputs);
+  const HammingCut cut(inputs, SlabSize::whole);
   TopkProblem problem{inputs, cut, HammingParts(cut), k, {distances, indices}, {nullptr, nullptr}};
   const bool several = problem.parts.count > 1;
   Workspace memory;

@@ -14,12 +14,12 @@ struct SlabDistances {
   int digits;
   int64_t items, chunks;
 
-  void compute(const uint64_t* planes, const uint64_t* flips, int64_t bits) const {
+  void compute(const Slab& slab, const Flips& flips) const {
     V c[most_digits];
     uint64_t* to = digit;
-    for (int64_t step = 0; step < 8 * chunks; ++step, planes += bits * 8, to += digits * 8) {
+    for (int64_t step = 0; step < 8 * chunks; ++step, to += digits * 8) {
       for (int64_t part = 0; part < parts; ++part) {
-        add_planes(planes + part * Bits::words, flips, bits, c);
+        add_slab(slab, 0, step, part, flips, c);
         for (int i = 0; i < digits; ++i) Bits::store(to + i * 8 + part * Bits::words, c[i]);
       }
     }
@@ -234,11 +234,13 @@ inline bool run_task(const TopkProblem& problem, int64_t index) {
   const int64_t candidates = std::min(problem.k, cut.slab_items());
   const int digits = digits_of(in.bits);
   Workspace memory;
-  uint64_t *own_planes = nullptr, *flips = nullptr, *digit = nullptr;
+  uint64_t *own = nullptr, *digit = nullptr;
+  Flips flips{};
   int64_t *start = nullptr, *counts = nullptr;
   Candidate *found = nullptr, *sorted = nullptr;
-  memory.add(own_planes, in.planes == nullptr ? cut.slab_chunks * in.bits * 64 : 0);
-  memory.add(flips, in.bits);
+  memory.add(own, words_of_slab(in, cut.slab_chunks));
+  memory.add(flips.flip, in.bits);
+  memory.add(flips.at, in.bits);
   memory.add(digit, cut.slab_chunks * digits * 64);
   memory.add(start, (in.bits + 1) * streams);
   memory.add(counts, query_block, true);
@@ -248,13 +250,13 @@ inline bool run_task(const TopkProblem& problem, int64_t index) {
   const int64_t end = std::min(cut.slabs, (part + 1) * problem.parts.slabs_each);
   for (int64_t slab = part * problem.parts.slabs_each; slab < end; ++slab) {
     const HammingTask task(in, cut, slab * cut.blocks + block);
-    const uint64_t* planes = planes_of(in, task, own_planes);
+    const Slab lines = slab_of(in, task, own);
     const SlabDistances distances{digit, digits, task.items, task.chunks};
     SlabSearch search{problem, distances, task.first_item, static_cast<int>(in.bits / 2), found, sorted, start};
     for (int64_t i = 0; i < task.queries; ++i) {
       const int64_t query = task.first_query + i;
-      make_flips(in.q + query * in.bytes, in.bits, flips);
-      distances.compute(planes, flips, in.bits);
+      flips.make(in.q + query * in.bytes, in.bits, lines.carried);
+      distances.compute(lines, flips);
       counts[i] = search.run(problem.list(part, query), counts[i]);
     }
   }

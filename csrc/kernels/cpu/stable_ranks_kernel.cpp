@@ -118,7 +118,7 @@ bool run(RanksProblem& problem, const Parallel& parallel) {
 
 bool stable_ranks(const HammingInputs& inputs, const HammingLabels& labels, const int64_t* histogram, int64_t* ranks,
                   const Parallel& parallel) {
-  const HammingCut cut(inputs);
+  const HammingCut cut(inputs, SlabSize::whole);
   RanksProblem problem{inputs,  labels, cut,     HammingParts(cut), nullptr, nullptr, histogram,
                        nullptr, 0,      nullptr, nullptr,           ranks,   nullptr};
   std::vector<int64_t> first(static_cast<size_t>(inputs.queries) + 1, 0);
@@ -132,7 +132,7 @@ bool stable_ranks(const HammingInputs& inputs, const HammingLabels& labels, cons
 
 bool stable_precision_sum(const HammingInputs& inputs, const HammingLabels& labels, const int64_t* histogram,
                           int64_t limit, double* total, int64_t* found, const Parallel& parallel) {
-  const HammingCut cut(inputs);
+  const HammingCut cut(inputs, SlabSize::whole);
   RanksProblem problem{inputs,  labels, cut,     HammingParts(cut), nullptr, nullptr, histogram,
                        nullptr, limit,  nullptr, nullptr,           nullptr, nullptr};
   Workspace memory;

@@ -46,13 +46,14 @@ struct Along {
   int64_t* before_chunk;  // [bits + 1]; a rank
 
   // Also the distances themselves.
-  void count(const uint64_t* planes, const uint64_t* flips, int64_t bits, uint8_t* bytes, uint32_t& used) const {
+  void count(const Slab& slab, int64_t chunk, const Flips& flips, uint8_t* bytes, uint32_t& used) const {
+    const int64_t bits = slab.bits;
     const int digits = digits_of(bits), groups = static_cast<int>(bits / 8 + 1);
     Slices slices;
     V c[most_digits];
     for (int64_t part = 0; part < parts; ++part) {
       for (int step = 0; step < 8; ++step) {
-        add_planes(planes + step * bits * 8 + part * Bits::words, flips, bits, c);
+        add_slab(slab, chunk, step, part, flips, c);
         slices.split(step, c, digits, groups);
         spread(c, digits, step, part, bytes, nullptr);
       }
@@ -135,11 +136,11 @@ class Precisions {
 
 // Calls often(n) when n have been found, now and then.
 template <class Often>
-inline void rank_sliced(const uint64_t* planes, const uint64_t* flips, int64_t bits, uint8_t* bytes,
-                        const uint32_t* positions, int64_t count, Along along, Seen seen, Found& found, Often often) {
+inline void rank_sliced(const Slab& slab, int64_t chunk, const Flips& flips, uint8_t* bytes, const uint32_t* positions,
+                        int64_t count, Along along, Seen seen, Found& found, Often often) {
   uint32_t used = 0;
-  along.count(planes, flips, bits, bytes, used);
-  along.start(bits, used, seen.all);
+  along.count(slab, chunk, flips, bytes, used);
+  along.start(slab.bits, used, seen.all);
   const uint16_t* before_run = along.before_run;
   const int64_t* before_chunk = along.before_chunk;
   int64_t *seen_relevant = seen.relevant, *rank = found.rank, *relevant_rank = found.relevant_rank;
@@ -191,14 +192,16 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
   const bool all_count = problem.totals != nullptr && problem.limit >= in.gallery;
   const int64_t first_query = block * query_block, queries = std::min(query_block, in.queries - first_query);
   Workspace memory;
-  uint64_t *own_planes = nullptr, *flips = nullptr, *masks = nullptr;
+  uint64_t *own = nullptr, *masks = nullptr;
+  Flips flips{};
   uint8_t *tags = nullptr, *bytes = nullptr;
   int64_t *all = nullptr, *relevant = nullptr;
   Found* found = nullptr;
   Along along{};
   Positions positions{};
-  memory.add(own_planes, in.planes == nullptr ? cut.slab_chunks * in.bits * 64 : 0);
-  memory.add(flips, in.bits);
+  memory.add(own, words_of_slab(in, cut.slab_chunks));
+  memory.add(flips.flip, in.bits);
+  memory.add(flips.at, in.bits);
   memory.add(masks, cut.slab_chunks * 64);
   memory.add(tags, cut.slab_items());
   memory.add(bytes, 2 * chunk_items);
@@ -216,11 +219,11 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
   const int64_t end = std::min(cut.slabs, (part + 1) * problem.parts.slabs_each);
   for (int64_t slab = part * problem.parts.slabs_each; slab < end; ++slab) {
     const HammingTask task(in, cut, slab * cut.blocks + block);
-    const uint64_t* planes = planes_of(in, task, own_planes);
-    Relevance relevance(problem.labels, task, order, problem.label_planes, tags, masks);
+    const Slab lines = slab_of(in, task, own);
+    Relevance relevance(problem.labels, task, order, problem.label_planes, nullptr, tags, masks);
     for (int64_t i = 0; i < queries; ++i) {
       const int64_t query = order[i];
-      make_flips(in.q + query * in.bytes, in.bits, flips);
+      flips.make(in.q + query * in.bytes, in.bits, lines.carried);
       if (relevance.of(query)) positions.find(masks, task.chunks);
       const Seen seen{all + i * bins, relevant + i * bins};
       for (int64_t chunk = 0; chunk < task.chunks; ++chunk) {
@@ -231,14 +234,12 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
         // no longer
         const auto add_some = [&](int64_t n) { precisions.add_up_to(*found, n - 16); };
         if (!sliced) {
-          distances(planes + chunk * in.bits * 64, flips, in.bits, bytes, bytes + chunk_items);
+          distances(lines, chunk, flips, bytes, bytes + chunk_items);
           rank_long(bytes, bytes + chunk_items, of_chunk, count, seen, *found);
         } else if (all_count) {
-          rank_sliced(planes + chunk * in.bits * 64, flips, in.bits, bytes, of_chunk, count, along, seen, *found,
-                      add_some);
+          rank_sliced(lines, chunk, flips, bytes, of_chunk, count, along, seen, *found, add_some);
         } else {
-          rank_sliced(planes + chunk * in.bits * 64, flips, in.bits, bytes, of_chunk, count, along, seen, *found,
-                      [](int64_t) {});
+          rank_sliced(lines, chunk, flips, bytes, of_chunk, count, along, seen, *found, [](int64_t) {});
         }
         if (problem.totals == nullptr) {
           problem.put_ranks(query, found->rank, found->relevant_rank, found->count);
