@@ -5,6 +5,7 @@ struct Bits {
   using V = __m256i;
   static constexpr int words = 4;
   static constexpr bool counts = false;
+  static constexpr bool compresses = false;
 
   static V zero() { return _mm256_setzero_si256(); }
   static V ones() { return _mm256_set1_epi64x(-1); }

@@ -91,4 +91,20 @@ struct Bits {
     }
     _mm512_storeu_si512(out, v);
   }
+
+  // Those of 64 items that are in the mask, side by side: the byte of each 2^18 times, plus `first` and its place.
+  // Writes up to 16 words more than there are; returns how many there are.
+  static constexpr bool compresses = true;
+  static int64_t compress(uint64_t mask, const uint8_t* bytes, uint32_t first, uint32_t* to) {
+    const V iota = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    uint32_t* end = to;
+    for (int i = 0; i < 64; i += 16) {
+      const V wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + i)));
+      const V place = _mm512_add_epi32(iota, _mm512_set1_epi32(static_cast<int>(first + static_cast<uint32_t>(i))));
+      const auto some = static_cast<__mmask16>(mask >> i);
+      _mm512_storeu_si512(end, _mm512_maskz_compress_epi32(some, _mm512_add_epi32(_mm512_slli_epi32(wide, 18), place)));
+      end += __builtin_popcount(some);
+    }
+    return end - to;
+  }
 };

@@ -5,6 +5,7 @@ struct Bits {
   typedef uint64_t V __attribute__((vector_size(16)));
   static constexpr int words = 2;
   static constexpr bool counts = false;
+  static constexpr bool compresses = false;
 
   static V zero() { return V{}; }
   static V ones() { return ~V{}; }

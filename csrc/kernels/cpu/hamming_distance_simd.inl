@@ -9,12 +9,12 @@ inline bool run_task(const DistanceProblem& problem, int64_t index) {
   uint64_t* own = nullptr;
   Flips flips{};
   uint8_t* bytes = nullptr;
-  memory.add(own, words_of_slab(in, task.chunks));
+  memory.add(own, problem.lines->of(task.slab) != nullptr ? 0 : words_of_slab(in, task.chunks));
   memory.add(flips.flip, in.bits);
   memory.add(flips.at, in.bits);
   memory.add(bytes, 2 * chunk_items, true);
   if (!memory.allocate()) return false;
-  const Slab slab = slab_of(in, task, own);
+  const Slab slab = slab_of(in, task, *problem.lines, own);
   for (int64_t i = 0; i < task.queries; ++i) {
     const int64_t query = task.first_query + i;
     flips.make(in.q + query * in.bytes, in.bits, slab.carried);

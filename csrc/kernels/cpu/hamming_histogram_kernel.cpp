@@ -53,8 +53,7 @@ struct HistogramProblem {
   }
 };
 
-constexpr int64_t sorted_queries = 64;               // so many pay for the sorting
-constexpr int64_t words_at_once = int64_t{8} << 20;  // of slabs that are ready
+constexpr int64_t sorted_queries = 64;  // so many pay for the sorting
 
 #define RDH_LEVEL_BODY "kernels/cpu/hamming_histogram_simd.inl"
 #include "common/every_bits_level.inl"

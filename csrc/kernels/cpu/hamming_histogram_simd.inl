@@ -72,7 +72,9 @@ inline void count_sliced(const Slab& slab, int64_t chunks, const Flips& flips, c
         }
         const int places = static_cast<int>(std::min<int64_t>(8, bits + 1 - 8 * h));
         V both[8];
-        for (int i = 0; i < 8; ++i) both[i] = Bits::both(group[i], relevant[i]);
+        if (some_relevant) {
+          for (int i = 0; i < 8; ++i) both[i] = Bits::both(group[i], relevant[i]);
+        }
         if (some_relevant && any_of(both)) {
           for (int l = 0; l < places; ++l, counter += 2) {
             V all[8], some[8];

@@ -113,27 +113,37 @@ struct Slab {
   }
 };
 
-// Words of a task's own memory for slab_of.
+// Words of memory for what a task reads of its slab, unless it is the planes that the gallery came with.
 inline int64_t words_of_slab(const HammingInputs& in, int64_t chunks) {
   const int64_t chunk_of_planes = in.planes == nullptr ? in.bits * 64 : 0;
   if (is_carried(in)) return chunks * 64 * lines_of_step(in.bits, true) + chunk_of_planes;
   return chunks * chunk_of_planes;
 }
 
-// The slab of a task; `own` has the words that it takes.
-inline Slab slab_of(const HammingInputs& in, const HammingTask& task, uint64_t* own) {
+// Writes down what a task reads of its slab, in the words that this takes.
+inline void make_slab(const HammingInputs& in, const HammingTask& task, uint64_t* own) {
   const int64_t first = task.first_item / chunk_items;
-  if (is_carried(in)) {
-    const int64_t chunk_words = 64 * lines_of_step(in.bits, true);
-    uint64_t* planes = own + task.chunks * chunk_words;
-    for (int64_t chunk = 0; chunk < task.chunks; ++chunk) {
-      make_carries(planes_of(in, first + chunk, planes), in.bits, own + chunk * chunk_words);
+  const bool carried = is_carried(in);
+  const int64_t chunk_words = 64 * lines_of_step(in.bits, carried);
+  for (int64_t chunk = 0; chunk < task.chunks; ++chunk) {
+    uint64_t* to = own + chunk * chunk_words;
+    if (carried) {
+      make_carries(planes_of(in, first + chunk, own + task.chunks * chunk_words), in.bits, to);
+    } else {
+      planes_of(in, first + chunk, to);
     }
-    return {own, in.bits, true};
   }
-  if (in.planes != nullptr) return {in.planes + first * in.bits * 64, in.bits, false};
-  for (int64_t chunk = 0; chunk < task.chunks; ++chunk) planes_of(in, first + chunk, own + chunk * in.bits * 64);
-  return {own, in.bits, false};
+}
+
+// The slab of a task: as it is in `shared`, or in the planes that the gallery came with, or made in `own`.
+inline Slab slab_of(const HammingInputs& in, const HammingTask& task, const SharedLines& shared, uint64_t* own) {
+  const bool carried = is_carried(in);
+  if (const uint64_t* lines = shared.of(task.slab)) return {lines, in.bits, carried};
+  if (!carried && in.planes != nullptr) {
+    return {in.planes + task.first_item / chunk_items * in.bits * 64, in.bits, false};
+  }
+  make_slab(in, task, own);
+  return {own, in.bits, carried};
 }
 
 // What a query does to the lines of a step: which of them it adds up, and whether with all bits flipped. Of planes all,
@@ -229,6 +239,20 @@ template <int Level, class Lines>
   return Level + 1;
 }
 
+// Takes up Count lines, of which there are fewer than of those that were taken up before.
+template <int Count, int Digits, class Lines>
+[[gnu::always_inline]] inline void absorb_rest(Lines lines, V* sum) {
+  constexpr int level = std::bit_width(static_cast<unsigned>(Count)) - 1, rest = Count - (1 << level);
+  V carry = absorb<level, false>(lines, sum);
+#pragma GCC unroll 16
+  for (int i = level; i < Digits; ++i) {
+    const V old = sum[i];
+    sum[i] = Bits::differ(old, carry);
+    carry = Bits::both(old, carry);
+  }
+  if constexpr (rest > 0) absorb_rest<rest, Digits>(lines.behind(1 << level), sum);
+}
+
 // The sum of `count` lines: `digits` digits, at least two, which are enough. A function of its own: a call costs
 // nothing beside it, and what is unrolled here is long.
 template <class Lines>
@@ -275,6 +299,18 @@ template <class Use>
   }
 }
 
+// The same for a number of lines that is known: digits stay in registers.
+template <int Count, class Lines>
+[[gnu::noinline]] inline void add_exactly(Lines lines, V* c) {
+  constexpr int digits = std::bit_width(static_cast<unsigned>(Count));
+  V sum[digits];
+  sum[digits - 1] = absorb<digits - 1, true>(lines, sum);
+  if constexpr (Count % (1 << (digits - 1)) != 0) {
+    absorb_rest<Count % (1 << (digits - 1)), digits>(lines.behind(1 << (digits - 1)), sum);
+  }
+  for (int i = 0; i < digits; ++i) c[i] = sum[i];
+}
+
 // The digits of the distances of one register of items, at least three of them; those above the highest are 0.
 [[gnu::always_inline]] inline void add_slab(const Slab& slab, int64_t chunk, int64_t step, int64_t part,
                                             const Flips& flips, V* c) {
@@ -282,7 +318,23 @@ template <class Use>
   const int digits = std::max(digits_of(slab.bits), 3);
   if (!slab.carried) return add_lines(Planes{lines, flips.flip}, slab.bits, c, digits);
   c[0] = Bits::differ(Bits::load(lines + 32 * (slab.bits / 2)), Bits::set(flips.parity));
-  add_lines(Carries{lines, flips.at, flips.flip}, slab.bits / 2, c + 1, digits - 1);
+  const Carries carries{lines, flips.at, flips.flip};
+  switch (Bits::words == 8 ? slab.bits : 0) {  // the usual ones, where registers are many
+    case 16:
+      return add_exactly<8>(carries, c + 1);
+    case 24:
+      return add_exactly<12>(carries, c + 1);
+    case 32:
+      return add_exactly<16>(carries, c + 1);
+    case 48:
+      return add_exactly<24>(carries, c + 1);
+    case 64:
+      return add_exactly<32>(carries, c + 1);
+    case 128:
+      return add_exactly<64>(carries, c + 1);
+    default:
+      return add_lines(carries, slab.bits / 2, c + 1, digits - 1);
+  }
 }
 
 // The digits of one register of items as numbers, where the items are in the chunk: low bytes, and high ones where

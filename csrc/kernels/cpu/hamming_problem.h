@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <numeric>
@@ -64,6 +66,31 @@ struct HammingTask {
         chunks(chunks_of(items)),
         first_query(index % cut.blocks * query_block),
         queries(std::min(query_block, in.queries - first_query)) {}
+};
+
+constexpr int64_t words_at_once = int64_t{8} << 20;  // of lines that are made before they are asked for
+
+// The lines of all slabs, made once for all blocks of queries, where they are not too many.
+class SharedLines {
+ public:
+  // words_of_slab(inputs, chunks), and make_slab(inputs, task, its words) are those of a level.
+  template <class Words, class Make>
+  bool make(const HammingInputs& in, const HammingCut& cut, Words words_of_slab, Make make_slab,
+            const Parallel& parallel) {
+    words_ = words_of_slab(in, cut.slab_chunks);
+    if (cut.blocks < 2 || words_ == 0 || cut.slabs * words_ > words_at_once) return true;
+    memory_.add(lines_, cut.slabs * words_);
+    if (!memory_.allocate()) return false;
+    parallel(cut.slabs,
+             [&](int64_t slab) { make_slab(in, HammingTask(in, cut, slab * cut.blocks), lines_ + slab * words_); });
+    return true;
+  }
+  const uint64_t* of(int64_t slab) const { return lines_ == nullptr ? nullptr : lines_ + slab * words_; }
+
+ private:
+  Workspace memory_;
+  uint64_t* lines_ = nullptr;
+  int64_t words_ = 0;
 };
 
 // Few queries leave threads without work, unless the gallery is cut into parts, whose answers are put together. A part

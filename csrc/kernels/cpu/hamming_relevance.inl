@@ -63,22 +63,39 @@ class Relevance {
       }
       return true;
     }
-    std::memset(masks_, 0, static_cast<size_t>(task_.chunks * 64 * 8));
     const uint8_t* row = labels_.q_rows + query * labels_.classes;
+    std::array<int64_t, 8> classes;  // so many in one go over the items
+    size_t count = 0;
+    bool first = true;
+    const auto take_up = [&] {
+      first ? take_up_classes<true>(classes.data(), count) : take_up_classes<false>(classes.data(), count);
+      first = false;
+      count = 0;
+    };
     for (int64_t c = 0; c < labels_.classes; ++c) {
       if (row[c] == 0) continue;
-      for (int64_t step = 0; step < task_.chunks * 8; ++step) {
-        const uint64_t* plane = planes_ + (step * labels_.classes + c) * 8;
-        for (int64_t lane = 0; lane < 8; lane += Bits::words) {
-          uint64_t* mask = masks_ + step * 8 + lane;
-          Bits::store(mask, Bits::either(Bits::load(mask), Bits::load(plane + lane)));
-        }
-      }
+      classes[count++] = c;
+      if (count == classes.size()) take_up();
     }
+    if (first || count > 0) take_up();
     return true;
   }
 
  private:
+  // The masks, with the items of some classes. First: there is nothing in them yet.
+  template <bool First>
+  void take_up_classes(const int64_t* classes, size_t count) {
+    for (int64_t step = 0; step < task_.chunks * 8; ++step) {
+      const uint64_t* planes = planes_ + step * labels_.classes * 8;
+      for (int64_t lane = 0; lane < 8; lane += Bits::words) {
+        uint64_t* to = masks_ + step * 8 + lane;
+        V mask = First ? Bits::zero() : Bits::load(to);
+        for (size_t i = 0; i < count; ++i) mask = Bits::either(mask, Bits::load(planes + classes[i] * 8 + lane));
+        Bits::store(to, mask);
+      }
+    }
+  }
+
   // The masks of a slab in another order.
   void in_order(int64_t id) {
     std::memset(masks_, 0, static_cast<size_t>(task_.chunks * 64 * 8));

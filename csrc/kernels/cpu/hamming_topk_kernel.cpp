@@ -1,12 +1,14 @@
 // Computes:  the k nearest codes of every query, sorted by (distance, gallery index): kernels/hamming_topk.h.
-// Algorithm: by counting. Full adders over the bit planes of a slab of the gallery (kernels/hamming.h) give the digits
-//            of its distances to a query. The cut, the smallest distance within which there are k items, by comparing
-//            digits with a number and counting, from the cut of the query before on; the items within it, in gallery
-//            order; a counting sort by distance, which is stable. Slabs come one after the other: only what is closer
-//            than the last of the list so far can still enter it, and is merged.
-// Memory:    a task makes the planes of its slab, K / 8 bytes an item, unless it is given them; the digits of its
-//            distances, a byte an item at K = 64; 8 bytes per candidate, of which there are at most k and at most a
-//            slab's items. Few queries: a list of k per query and part of the gallery.
+// Algorithm: by counting. Full adders over the bit planes of a slab of the gallery (kernels/hamming.h), or over their
+//            carries, give the digits of its distances to a query. The cut, the smallest distance within which there
+//            are k items, by comparing digits with a number and counting, from the cut of the query before on; the
+//            items within it, in gallery order; a counting sort by distance, which is stable. Slabs come one after the
+//            other: only what is closer than the last of the list so far can still enter it, and is merged.
+// Memory:    the lines of the gallery (hamming_problem.h), 2 K / 8 bytes an item, are made once where they take at most
+//            64 MiB, else slab by slab in every task; with few queries planes, K / 8 bytes an item, unless they are
+//            given. A task has the digits of its distances, a byte an item at K = 64, and 8 bytes per candidate, of
+//            which there are at most k and at most a slab's items. Few queries: a list of k per query and part of the
+//            gallery.
 // Tiling:    blocks of 128 queries by parts of the gallery; slabs of 65,536 items at K = 64.
 // Numerics:  integers; no two items compare equal, so there is one answer.
 // Limits:    K up to 4096; any k.
@@ -31,6 +33,7 @@ struct TopkProblem {
   HammingInputs inputs;
   HammingCut cut;
   HammingParts parts;
+  const SharedLines* lines;
   int64_t k;
   Nearest out;    // [queries, k]
   Nearest lists;  // [parts, queries, kept], where there are several
@@ -76,7 +79,9 @@ void join(const TopkProblem& problem, int64_t query) {
 bool hamming_topk(const HammingInputs& inputs, int64_t k, int16_t* distances, int64_t* indices,
                   const Parallel& parallel) {
   const HammingCut cut(inputs, SlabSize::whole);
-  TopkProblem problem{inputs, cut, HammingParts(cut), k, {distances, indices}, {nullptr, nullptr}};
+  SharedLines lines;
+  if (!lines.make(inputs, cut, RDH_AT_LEVEL(words_of_slab), RDH_AT_LEVEL(make_slab), parallel)) return false;
+  TopkProblem problem{inputs, cut, HammingParts(cut), &lines, k, {distances, indices}, {nullptr, nullptr}};
   const bool several = problem.parts.count > 1;
   Workspace memory;
   const int64_t entries = several ? problem.parts.count * inputs.queries * problem.kept() : 0;

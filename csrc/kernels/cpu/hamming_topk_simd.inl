@@ -106,11 +106,6 @@ struct Candidate {
 
 // `list` has the items found so far, sorted, `n` of at most k; `fresh`, sorted, come behind them in the gallery.
 inline int64_t merge(Nearest list, int64_t n, int64_t k, const Candidate* fresh, int64_t first_item, int64_t count) {
-  if (n == 0) {
-    for (int64_t i = 0; i < count; ++i) list.index[i] = first_item + fresh[i].item();
-    for (int64_t i = 0; i < count; ++i) list.distance[i] = static_cast<int16_t>(fresh[i].distance());
-    return count;
-  }
   int64_t old = n - 1, take = count - 1;
   for (int64_t to = n + count - 1; take >= 0; --to) {
     if (old >= 0 && list.distance[old] > fresh[take].distance()) {
@@ -130,8 +125,10 @@ inline int64_t merge(Nearest list, int64_t n, int64_t k, const Candidate* fresh,
   return std::min(k, n + count);
 }
 
-constexpr int64_t at_once = 4;  // items written down at a time, whether there are so many or not
-constexpr int64_t streams = 4;  // of a sort: places in one of them do not wait for those of another
+constexpr int64_t at_once = 4;    // items written down at a time, whether there are so many or not
+constexpr int64_t dense_run = 4;  // of 64 items so many are expected
+constexpr int64_t written = 16;   // places behind the last item that may be written to
+constexpr int64_t streams = 4;    // of a sort: places in one of them do not wait for those of another
 
 struct SlabSearch {
   const TopkProblem& problem;
@@ -151,21 +148,40 @@ struct SlabSearch {
     const int cut = slab.cut(largest, wanted, near, below);
     near = cut;
     int64_t fresh = 0;
-    with_digits(slab.digits, [&](auto usual) { fresh = collect<usual>(list, cut, wanted - below); });
-    sort(cut, fresh);
-    return merge(list, n, k, sorted, first_item, fresh);
+    // where several items of a run are expected
+    const bool dense = Bits::compresses && slab.digits <= 8 && 64 * wanted >= dense_run * slab.items;
+    with_digits(slab.digits, [&](auto usual) {
+      fresh = dense ? collect<usual, Bits::compresses>(list, cut, wanted - below)
+                    : collect<usual, false>(list, cut, wanted - below);
+    });
+    if (n > 0) {
+      sort(cut, fresh, [&](int64_t to, Candidate candidate) { sorted[to] = candidate; });
+      return merge(list, n, k, sorted, first_item, fresh);
+    }
+    sort(cut, fresh, [&](int64_t to, Candidate candidate) { list.index[to] = first_item + candidate.item(); });
+    for (int64_t i = 0, distance = 0; distance <= cut; ++distance) {
+      const int64_t end = start[distance * streams + streams - 1];  // behind the last one
+      std::fill(list.distance + i, list.distance + end, static_cast<int16_t>(distance));
+      i = end;
+    }
+    return fresh;
   }
 
   // Writes down items of a run of 64, behind the n that there are. Digits: their number, or 0 where it is an unusual
-  // one.
-  template <int Digits>
+  // one. Dense: without a branch that depends on how many there are.
+  template <int Digits, bool Dense, class B = Bits>  // B: or the name would be looked up where it is not
   int64_t write(Nearest list, uint64_t mask, int64_t chunk, int64_t run, int64_t n) {
-    if (mask == 0) return n;
+    if (!Dense && mask == 0) return n;
     __builtin_prefetch(list.index + n, 1);  // where they will end, which may be in no cache yet
     __builtin_prefetch(list.distance + n, 1);
     alignas(64) uint8_t low[64], high[64];
     const uint64_t* digit = slab.at(chunk, run % 8) + run / 8;
     Bits::numbers(digit, 8, Digits > 0 ? Digits : std::min(slab.digits, 8), low);
+    if constexpr (Dense) {
+      static_assert(sizeof(Candidate) == 4);
+      const auto at = static_cast<uint32_t>(chunk * chunk_items + run * 64);
+      return n + B::compress(mask, low, at, &found[n].word);
+    }
     const bool wide = Digits == 0 && slab.digits > 8;
     if (wide) Bits::numbers(digit + 64, 8, slab.digits - 8, high);
     const int64_t count = __builtin_popcountll(mask), first = chunk * chunk_items + run * 64;
@@ -181,14 +197,14 @@ struct SlabSearch {
   }
 
   // The items closer than the cut, and the first `places` of those at it.
-  template <int Digits>
+  template <int Digits, bool Dense>
   int64_t collect(Nearest list, int cut, int64_t places) {
     int64_t n = 0;
     uint64_t within[64], closer[64] = {};
     for (int64_t chunk = 0; chunk < slab.chunks; ++chunk) {
       if (cut > 0) slab.at_most(chunk, cut - 1, closer);
       if (places <= 0) {
-        for (int64_t run = 0; run < 64; ++run) n = write<Digits>(list, closer[run], chunk, run, n);
+        for (int64_t run = 0; run < 64; ++run) n = write<Digits, Dense>(list, closer[run], chunk, run, n);
         continue;
       }
       slab.at_most(chunk, cut, within);
@@ -199,15 +215,16 @@ struct SlabSearch {
           at &= ~(uint64_t{1} << (63 - __builtin_clzll(at)));
         }
         places -= std::min(many, places);
-        n = write<Digits>(list, closer[run] | at, chunk, run, n);
+        n = write<Digits, Dense>(list, closer[run] | at, chunk, run, n);
       }
     }
     return n;
   }
 
-  // A stable counting sort of the n items found. There are few distances, and so a counter is changed again before it
-  // is written: streams of items have counters of their own.
-  void sort(int cut, int64_t n) {
+  // A stable counting sort of the n items found: calls put(place, item). There are few distances, and so a counter is
+  // changed again before it is written: streams of items have counters of their own.
+  template <class Put>
+  void sort(int cut, int64_t n, Put put) {
     for (int64_t i = 0; i < (cut + 1) * streams; ++i) start[i] = 0;
     const int64_t each = n / streams;
     const auto counter = [&](Candidate candidate, int64_t stream) -> int64_t& {
@@ -219,7 +236,7 @@ struct SlabSearch {
     for (int64_t i = streams * each; i < n; ++i) ++counter(found[i], streams - 1);
     int64_t before = 0;
     for (int64_t i = 0; i < (cut + 1) * streams; ++i) before += std::exchange(start[i], before);
-    const auto place = [&](Candidate candidate, int64_t stream) { sorted[counter(candidate, stream)++] = candidate; };
+    const auto place = [&](Candidate candidate, int64_t stream) { put(counter(candidate, stream)++, candidate); };
     for (int64_t i = 0; i < each; ++i) {
       for (int64_t stream = 0; stream < streams; ++stream) place(found[stream * each + i], stream);
     }
@@ -238,19 +255,19 @@ inline bool run_task(const TopkProblem& problem, int64_t index) {
   Flips flips{};
   int64_t *start = nullptr, *counts = nullptr;
   Candidate *found = nullptr, *sorted = nullptr;
-  memory.add(own, words_of_slab(in, cut.slab_chunks));
+  memory.add(own, problem.lines->of(0) != nullptr ? 0 : words_of_slab(in, cut.slab_chunks));
   memory.add(flips.flip, in.bits);
   memory.add(flips.at, in.bits);
   memory.add(digit, cut.slab_chunks * digits * 64);
   memory.add(start, (in.bits + 1) * streams);
   memory.add(counts, query_block, true);
-  memory.add(found, candidates + at_once);
+  memory.add(found, candidates + written);
   memory.add(sorted, candidates);
   if (!memory.allocate()) return false;
   const int64_t end = std::min(cut.slabs, (part + 1) * problem.parts.slabs_each);
   for (int64_t slab = part * problem.parts.slabs_each; slab < end; ++slab) {
     const HammingTask task(in, cut, slab * cut.blocks + block);
-    const Slab lines = slab_of(in, task, own);
+    const Slab lines = slab_of(in, task, *problem.lines, own);
     const SlabDistances distances{digit, digits, task.items, task.chunks};
     SlabSearch search{problem, distances, task.first_item, static_cast<int>(in.bits / 2), found, sorted, start};
     for (int64_t i = 0; i < task.queries; ++i) {

@@ -5,9 +5,10 @@
 //            runs of 64 items, so that the population counts of a mask, summed register by register and then lane by
 //            lane, are what stands before each run; a relevant item adds those of its run that stand before it, found
 //            by one comparison of distances as bytes. Above 255 bits: a number per distance, counted up item by item.
-// Memory:    a task makes the planes of its slab, K / 8 bytes an item, unless it is given them; 16 (K + 1) bytes per
-//            query, 152 (K + 1) per task. Few queries: the gallery in parts, and the histogram of each, 16 (K + 1)
-//            bytes per query and part.
+// Memory:    the lines of the gallery (hamming_problem.h), 2 K / 8 bytes an item, are made once where they take at most
+//            64 MiB, else slab by slab in every task; with few queries planes, K / 8 bytes an item, unless they are
+//            given. 16 (K + 1) bytes per query, 152 (K + 1) per task. Few queries: the gallery in parts, and the
+//            histogram of each, 16 (K + 1) bytes per query and part.
 // Tiling:    blocks of 128 queries by parts of the gallery; 4,096 items at a time.
 // Numerics:  ranks are integers. Precisions are quotients of doubles, which hold ranks exactly up to 2^53, summed in an
 //            order that K and the gallery alone decide: eight sums over a chunk of 4,096 items, chunk by chunk within
@@ -30,6 +31,7 @@ struct RanksProblem {
   HammingLabels labels;
   HammingCut cut;
   HammingParts parts;
+  const SharedLines* lines;
   const int64_t* order;            // of the queries
   const uint64_t* label_planes;    // of multi-hot labels
   const int64_t* histogram;        // of the whole gallery
@@ -91,6 +93,9 @@ bool run(RanksProblem& problem, const Parallel& parallel) {
   const int64_t size = in.queries * problem.row();
   const std::vector<int64_t> order = order_by_label(in, problem.labels);
   problem.order = order.data();
+  SharedLines lines;
+  if (!lines.make(in, problem.cut, RDH_AT_LEVEL(words_of_slab), RDH_AT_LEVEL(make_slab), parallel)) return false;
+  problem.lines = &lines;
   LabelPlanes label_planes;
   if (!label_planes.make(in, problem.labels, RDH_AT_LEVEL(make_label_planes), parallel)) return false;
   problem.label_planes = label_planes.get();
@@ -119,8 +124,8 @@ bool run(RanksProblem& problem, const Parallel& parallel) {
 bool stable_ranks(const HammingInputs& inputs, const HammingLabels& labels, const int64_t* histogram, int64_t* ranks,
                   const Parallel& parallel) {
   const HammingCut cut(inputs, SlabSize::whole);
-  RanksProblem problem{inputs,  labels, cut,     HammingParts(cut), nullptr, nullptr, histogram,
-                       nullptr, 0,      nullptr, nullptr,           ranks,   nullptr};
+  RanksProblem problem{inputs,    labels,  cut, HammingParts(cut), nullptr, nullptr, nullptr,
+                       histogram, nullptr, 0,   nullptr,           nullptr, ranks,   nullptr};
   std::vector<int64_t> first(static_cast<size_t>(inputs.queries) + 1, 0);
   for (int64_t query = 0; query < inputs.queries; ++query) {
     first[query + 1] = first[query];
@@ -133,8 +138,8 @@ bool stable_ranks(const HammingInputs& inputs, const HammingLabels& labels, cons
 bool stable_precision_sum(const HammingInputs& inputs, const HammingLabels& labels, const int64_t* histogram,
                           int64_t limit, double* total, int64_t* found, const Parallel& parallel) {
   const HammingCut cut(inputs, SlabSize::whole);
-  RanksProblem problem{inputs,  labels, cut,     HammingParts(cut), nullptr, nullptr, histogram,
-                       nullptr, limit,  nullptr, nullptr,           nullptr, nullptr};
+  RanksProblem problem{inputs,    labels,  cut,   HammingParts(cut), nullptr, nullptr, nullptr,
+                       histogram, nullptr, limit, nullptr,           nullptr, nullptr, nullptr};
   Workspace memory;
   const int64_t entries = problem.parts.groups * inputs.queries;
   memory.add(problem.totals, entries, true);

@@ -18,9 +18,14 @@ struct Found {
   int64_t rank[chunk_items], relevant_rank[chunk_items];
 };
 
+// An item of a chunk, and its word of a plane.
+struct Position {
+  uint16_t item, word;
+};
+
 // Where the relevant items of a slab are, chunk by chunk, in the order of the gallery.
 struct Positions {
-  uint32_t* in_chunk;  // one chunk behind the other: the item, and 65536 times its word of a plane
+  Position* in_chunk;  // one chunk behind the other
   int64_t* first;      // of a chunk, [chunks + 1]
 
   void find(const uint64_t* masks, int64_t chunks) {
@@ -30,7 +35,7 @@ struct Positions {
       for (int64_t run = 0; run < 64; ++run) {
         const int64_t word = run % 8 * 8 + run / 8;
         for (uint64_t mask = masks[word]; mask != 0; mask &= mask - 1) {
-          in_chunk[n++] = static_cast<uint32_t>(word << 16 | (64 * run + __builtin_ctzll(mask)));
+          in_chunk[n++] = {static_cast<uint16_t>(64 * run + __builtin_ctzll(mask)), static_cast<uint16_t>(word)};
         }
       }
     }
@@ -136,7 +141,7 @@ class Precisions {
 
 // Calls often(n) when n have been found, now and then.
 template <class Often>
-inline void rank_sliced(const Slab& slab, int64_t chunk, const Flips& flips, uint8_t* bytes, const uint32_t* positions,
+inline void rank_sliced(const Slab& slab, int64_t chunk, const Flips& flips, uint8_t* bytes, const Position* positions,
                         int64_t count, Along along, Seen seen, Found& found, Often often) {
   uint32_t used = 0;
   along.count(slab, chunk, flips, bytes, used);
@@ -144,26 +149,31 @@ inline void rank_sliced(const Slab& slab, int64_t chunk, const Flips& flips, uin
   const uint16_t* before_run = along.before_run;
   const int64_t* before_chunk = along.before_chunk;
   int64_t *seen_relevant = seen.relevant, *rank = found.rank, *relevant_rank = found.relevant_rank;
-  for (int64_t n = 0; n < count;) {
-    for (const int64_t end = std::min(count, n + 8); n < end; ++n) {
-      const uint64_t at = positions[n] & 65535, word = positions[n] >> 16;
-      const uint64_t d = bytes[at];
-      const uint64_t same = Bits::equal(bytes + at / 64 * 64, static_cast<uint8_t>(d));
-      const int here = __builtin_popcountll(same << (~at & 63));  // up to itself: items behind it leave at the top
-      rank[n] = before_chunk[d] + before_run[64 * d + word] + here;
-      relevant_rank[n] = ++seen_relevant[d];
-    }
+  const auto put = [&](int64_t n) {
+    const Position position = positions[n];
+    const uint64_t at = position.item, d = bytes[at];
+    const uint64_t same = Bits::equal(bytes + at / 64 * 64, static_cast<uint8_t>(d));
+    const int here = __builtin_popcountll(same << (~at & 63));  // up to itself: items behind it leave at the top
+    rank[n] = before_chunk[d] + before_run[64 * d + position.word] + here;
+    relevant_rank[n] = ++seen_relevant[d];
+  };
+  int64_t n = 0;
+  while (n + 8 <= count) {
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) put(n + i);
+    n += 8;
     often(n);
   }
+  for (; n < count; ++n) put(n);
   found.count = count;
 }
 
 // The same one item at a time, for codes so long that a mask per distance would be one per item.
-inline void rank_long(const uint8_t* low, const uint8_t* high, const uint32_t* positions, int64_t count, Seen seen,
+inline void rank_long(const uint8_t* low, const uint8_t* high, const Position* positions, int64_t count, Seen seen,
                       Found& found) {
   int64_t item = 0;
   for (int64_t n = 0; n < count; ++n) {
-    const int64_t at = positions[n] & 65535;
+    const int64_t at = positions[n].item;
     for (; item <= at; ++item) ++seen.all[low[item] | high[item] << 8];
     const int64_t d = low[at] | high[at] << 8;
     found.rank[n] = seen.all[d];
@@ -199,7 +209,7 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
   Found* found = nullptr;
   Along along{};
   Positions positions{};
-  memory.add(own, words_of_slab(in, cut.slab_chunks));
+  memory.add(own, problem.lines->of(0) != nullptr ? 0 : words_of_slab(in, cut.slab_chunks));
   memory.add(flips.flip, in.bits);
   memory.add(flips.at, in.bits);
   memory.add(masks, cut.slab_chunks * 64);
@@ -219,7 +229,7 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
   const int64_t end = std::min(cut.slabs, (part + 1) * problem.parts.slabs_each);
   for (int64_t slab = part * problem.parts.slabs_each; slab < end; ++slab) {
     const HammingTask task(in, cut, slab * cut.blocks + block);
-    const Slab lines = slab_of(in, task, own);
+    const Slab lines = slab_of(in, task, *problem.lines, own);
     Relevance relevance(problem.labels, task, order, problem.label_planes, nullptr, tags, masks);
     for (int64_t i = 0; i < queries; ++i) {
       const int64_t query = order[i];
@@ -227,7 +237,7 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
       if (relevance.of(query)) positions.find(masks, task.chunks);
       const Seen seen{all + i * bins, relevant + i * bins};
       for (int64_t chunk = 0; chunk < task.chunks; ++chunk) {
-        const uint32_t* of_chunk = positions.in_chunk + positions.first[chunk];
+        const Position* of_chunk = positions.in_chunk + positions.first[chunk];
         const int64_t count = positions.first[chunk + 1] - positions.first[chunk];
         Precisions precisions;
         // sixteen items late, when they are in the cache: a division takes as long as two items, which wait for it
