@@ -39,8 +39,8 @@ def hamming_distance(q: Tensor, g: Tensor) -> Tensor:
         ValueError: they are not of two dimensions, of different width, wider than 512 bytes, or on different devices.
 
     Cost: O(QGK) time, the result is 2 Q G bytes: use :func:`hamming_topk` or :func:`hamming_histogram` where it does
-    not have to exist. Beside it about a MiB per thread, some tens of MiB in the reference, whatever Q and G are. Exact
-    and deterministic.
+    not have to exist. Beside it a CPU needs at most 64 MiB and about a MiB per thread, the reference some tens of MiB,
+    whatever Q and G are. Exact and deterministic.
 
     Example:
         >>> g = torch.tensor([[0b0110], [0b1010]], dtype=torch.uint8)

@@ -52,12 +52,12 @@ struct Case {
   HammingLabels labels{};
 
   explicit Case(Random& random)
-      : queries(random.pick({0, 1, 3, 130})),
+      : queries(random.pick({0, 1, 3, 40, 70, 130})),
         gallery(random.pick({0, 1, 63, 64, 65, 511, 513, 4095, 4097, 9000})),
         bits(random.pick({1, 5, 8, 24, 33, 64, 65, 128, 255, 256, 300, 1000})),
         bytes((bits + 7) / 8),
         classes(random.pick({1, 5, 63, 64, 70, 200})) {
-    if (queries > 3 && gallery * bits > 100000) queries = 2;
+    if (queries * gallery * bits > 13'000'000) queries = 2;
     q_signs = random_signs(random, queries, bits);
     g_signs = random_signs(random, gallery, bits);
     q.resize(static_cast<size_t>(queries * bytes));

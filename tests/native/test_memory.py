@@ -21,8 +21,7 @@ CASES = {"pairwise_loss": "100", "hamming": "120"}
 # checks as calls: written out in every one of the unrolled loops they take a compiler minutes
 FLAGS = (
     *("-std=c++20", "-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
-    # of the Hamming kernels one level, for the compiler's sake: the others read and write the same rows of 64 bytes in
-    # fewer pieces; what only their own instructions could do wrong is not seen here
+    # of the Hamming kernels one level, for the compiler's sake; test_guard_pages.py watches all, as they are shipped
     *("--param", "asan-instrumentation-with-call-threshold=0", "-DRDH_LOWEST_LEVEL_ONLY", f"-I{CSRC}"),
 )
 
