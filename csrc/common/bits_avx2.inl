@@ -6,6 +6,7 @@ struct Bits {
   static constexpr int words = 4;
   static constexpr bool counts = false;
   static constexpr bool compresses = false;
+  static constexpr bool transposes = false;
 
   static V zero() { return _mm256_setzero_si256(); }
   static V ones() { return _mm256_set1_epi64x(-1); }

@@ -92,6 +92,47 @@ struct Bits {
     _mm512_storeu_si512(out, v);
   }
 
+#if RDH_VPOPCNTDQ
+  // The same for all eight lanes of some registers, of which each is one digit: squares of 8 x 8 words, of 8 x 8 bytes
+  // and of 8 x 8 bits are transposed. The bytes of a lane come 512 behind those of the one before.
+  static constexpr bool transposes = true;
+  static void numbers_of_lanes(const V* digits, int count, uint8_t* out) {
+    V pair[8], four[8], lane[8];
+    const auto digit = [&](int k) { return k < count ? digits[k] : zero(); };
+    for (int i = 0; i < 4; ++i) {  // even lanes and odd ones of two digits
+      pair[2 * i] = _mm512_unpacklo_epi64(digit(2 * i), digit(2 * i + 1));
+      pair[2 * i + 1] = _mm512_unpackhi_epi64(digit(2 * i), digit(2 * i + 1));
+    }
+    for (int i = 0; i < 8; i += 4) {  // of four digits: lanes 0 and 4, 1 and 5, 2 and 6, 3 and 7
+      for (int odd = 0; odd < 2; ++odd) {
+        const V a = pair[i + odd], b = pair[i + 2 + odd];
+        four[i + odd] = _mm512_permutex2var_epi64(a, _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13), b);
+        four[i + 2 + odd] = _mm512_permutex2var_epi64(a, _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15), b);
+      }
+    }
+    for (int i = 0; i < 4; ++i) {
+      lane[i] = _mm512_shuffle_i64x2(four[i], four[4 + i], 0x44);
+      lane[4 + i] = _mm512_shuffle_i64x2(four[i], four[4 + i], 0xEE);
+    }
+    // byte j of digit k to byte 7 - k of word j: the matrices of GF2P8AFFINEQB have their last row first
+    alignas(64) static constexpr auto order = [] {
+      std::array<uint8_t, 64> to{};
+      for (int j = 0; j < 8; ++j) {
+        for (int k = 0; k < 8; ++k) to[static_cast<size_t>(8 * j + 7 - k)] = static_cast<uint8_t>(8 * k + j);
+      }
+      return to;
+    }();
+    const V bytes = _mm512_load_si512(order.data());
+    const V identity = _mm512_set1_epi64(static_cast<long long>(0x8040201008040201));
+    for (int i = 0; i < 8; ++i) {
+      const V squares = _mm512_permutexvar_epi8(bytes, lane[i]);
+      _mm512_storeu_si512(out + 512 * i, _mm512_gf2p8affine_epi64_epi8(identity, squares, 0));
+    }
+  }
+#else
+  static constexpr bool transposes = false;
+#endif
+
   // Those of 64 items that are in the mask, side by side: the byte of each 2^18 times, plus `first` and its place.
   // Writes up to 16 words more than there are; returns how many there are.
   static constexpr bool compresses = true;

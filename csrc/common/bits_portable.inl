@@ -6,6 +6,7 @@ struct Bits {
   static constexpr int words = 2;
   static constexpr bool counts = false;
   static constexpr bool compresses = false;
+  static constexpr bool transposes = false;
 
   static V zero() { return V{}; }
   static V ones() { return ~V{}; }

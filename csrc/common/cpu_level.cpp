@@ -16,7 +16,9 @@ CpuLevel detect() {
                     __builtin_cpu_supports("popcnt");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (avx512 && __builtin_cpu_supports("avx512vpopcntdq")) return CpuLevel::avx512vpopcntdq;
+  const bool counts = __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vbmi") &&
+                      __builtin_cpu_supports("gfni");
+  if (avx512 && counts) return CpuLevel::avx512vpopcntdq;
   if (avx512) return CpuLevel::avx512;
   if (avx2) return CpuLevel::avx2;  // every CPU with AVX2 has F16C
 #endif

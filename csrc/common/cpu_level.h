@@ -5,7 +5,8 @@
 
 namespace rdh {
 
-// avx512 needs F, BW, DQ and VL; the last one VPOPCNTDQ, too, which most kernels have no use for.
+// avx512 needs F, BW, DQ and VL; the last one VPOPCNTDQ, VBMI and GFNI, too, which came together (Ice Lake, Zen 4), and
+// which most kernels have no use for.
 enum class CpuLevel : int { scalar = 0, avx2 = 1, avx512 = 2, avx512vpopcntdq = 3 };
 
 // The highest level that this CPU and this build can run.

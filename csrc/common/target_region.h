@@ -18,9 +18,10 @@
   RDH_PRAGMA(clang attribute push(                                                                 \
       __attribute__((target("avx2,fma,f16c,bmi,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl"))), \
       apply_to = function))
-#define RDH_TARGET_AVX512VPOPCNTDQ_BEGIN                                                                           \
-  RDH_PRAGMA(clang attribute push(                                                                                 \
-      __attribute__((target("avx2,fma,f16c,bmi,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq"))), \
+#define RDH_TARGET_AVX512VPOPCNTDQ_BEGIN                                                                         \
+  RDH_PRAGMA(clang attribute push(                                                                               \
+      __attribute__((target(                                                                                     \
+          "avx2,fma,f16c,bmi,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vbmi,gfni"))), \
       apply_to = function))
 #define RDH_TARGET_END RDH_PRAGMA(clang attribute pop)
 #else
@@ -28,9 +29,10 @@
 #define RDH_TARGET_AVX512_BEGIN \
   RDH_PRAGMA(GCC push_options)  \
   RDH_PRAGMA(GCC target("avx2,fma,f16c,bmi,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))
-#define RDH_TARGET_AVX512VPOPCNTDQ_BEGIN \
-  RDH_PRAGMA(GCC push_options)           \
-  RDH_PRAGMA(GCC target(                 \
-      "avx2,fma,f16c,bmi,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,prefer-vector-width=512"))
+#define RDH_TARGET_AVX512VPOPCNTDQ_BEGIN                                                                             \
+  RDH_PRAGMA(GCC push_options)                                                                                       \
+  RDH_PRAGMA(                                                                                                        \
+      GCC target("avx2,fma,f16c,bmi,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vbmi,gfni," \
+                 "prefer-vector-width=512"))
 #define RDH_TARGET_END RDH_PRAGMA(GCC pop_options)
 #endif

@@ -44,7 +44,8 @@ def hamming_topk(q: Tensor, g: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     Cost: O(QGK) time for the distances, and O(Qk) for the sorting, which is by counting. No Q x G temporary: the result
     is 10 Q k bytes; beside it a CPU needs at most 64 MiB, a few MiB per thread and, for up to 1,024 queries, up to 16
-    lists of k for each; CUDA at most 768 MiB for counts; the reference a block of the result in 64-bit keys. Deterministic.
+    lists of k for each; CUDA at most 768 MiB for counts; the reference a block of the result in 64-bit keys.
+    Deterministic.
 
     Example:
         >>> g = torch.tensor([[0b11], [0b00], [0b01], [0b10]], dtype=torch.uint8)

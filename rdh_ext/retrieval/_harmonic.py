@@ -20,8 +20,9 @@ TABLE_END = 1 << 16
 
 
 @functools.cache
-def _table() -> tuple[Array, Array]:
-    """``[n]``, n from 0 to 65,536: upper and lower parts of the harmonic numbers, whose sum is right to 2^-83.
+def _table() -> Array:
+    """``[n]``, n from 0 to 65,536: harmonic numbers, right to 2^-83, as the sum of an upper part, which is the real part
+    here, and a lower one, which is the imaginary part: they are looked up together.
 
     ``1 / i = a / 2^58 + b / 2^103`` and less than 2^-103, in integers a and b.
     """
@@ -29,9 +30,10 @@ def _table() -> tuple[Array, Array]:
     a = 2**58 // i
     b = ((2**58 - a * i) << 45) // i
     a, b = (np.concatenate(([0], part.cumsum())) for part in (a, b))  # below 2^62
-    upper = (a >> 28) * 2.0**-30
-    lower = (a & (2**28 - 1)) * 2.0**-58 + b * 2.0**-103
-    return upper, lower
+    table = np.empty(TABLE_END + 1, dtype=np.complex128)
+    table.real = (a >> 28) * 2.0**-30
+    table.imag = (a & (2**28 - 1)) * 2.0**-58 + b * 2.0**-103
+    return table
 
 
 def _excess_of_log1p(u: Array) -> Array:
@@ -71,15 +73,15 @@ def harmonic_sums(start: ArrayLike, n: ArrayLike) -> tuple[Array, Array]:
     if behind is not None:
         low, end = np.minimum(low, TABLE_END), np.minimum(end, TABLE_END)
         inside = end - low
-    upper, lower = (part.take(end, mode="clip") for part in _table())
-    for part, values in zip(_table(), (upper, lower), strict=True):
-        values -= part.take(low, mode="clip")
+    parts = _table().take(end, mode="clip")
+    parts -= _table().take(low, mode="clip")
+    upper, lower = parts.real, parts.imag
     following = low + 1.0
     first = following * upper
     np.subtract(inside, first, out=first)
     following *= lower
     first -= following
-    zeroth = np.add(upper, lower, out=upper)
+    zeroth = upper + lower
     if behind is not None:
         inside = inside[behind]
         rest = (n[behind] - inside).astype(np.float64)

@@ -118,13 +118,57 @@ inline int64_t words_of_slab_in(const HistogramProblem& problem) {
   return in.planes == nullptr ? problem.cut.slab_chunks * 64 * in.bits : 0;
 }
 
-// The codes of a chunk of a sorted slab, side by side.
-inline void gather(const uint8_t* codes, int64_t bytes, const uint32_t* item, int64_t items, uint8_t* to) {
-  if (bytes == 8) {
-    for (int64_t i = 0; i < items; ++i) std::memcpy(to + 8 * i, codes + 8 * int64_t{item[i]}, 8);
+// Piece by piece: what is written in pieces is not read as a whole for a long time.
+template <int Bytes>
+[[gnu::always_inline]] inline uint64_t short_code(const uint8_t* code) {
+  uint64_t word = 0;
+  if constexpr (Bytes == 8) {
+    std::memcpy(&word, code, 8);
   } else {
-    for (int64_t i = 0; i < items; ++i)
-      std::memcpy(to + bytes * i, codes + bytes * item[i], static_cast<size_t>(bytes));
+    uint32_t four = 0;
+    uint16_t two = 0;
+    constexpr int after_four = Bytes / 4 * 4, after_two = Bytes / 2 * 2;
+    if constexpr (Bytes >= 4) std::memcpy(&four, code, 4);
+    if constexpr (after_two > after_four) std::memcpy(&two, code + after_four, 2);
+    word = four | uint64_t{two} << (8 * after_four);
+    if constexpr (Bytes > after_two) word |= uint64_t{code[after_two]} << (8 * after_two);
+  }
+  return word;
+}
+
+// The codes of a chunk of a sorted slab, side by side; short ones as words.
+template <int Bytes>
+inline void gather_words(const uint8_t* codes, const uint32_t* item, int64_t items, uint8_t* to) {
+  for (int64_t i = 0; i < items; ++i) {
+    const uint64_t word = short_code<Bytes>(codes + int64_t{Bytes} * item[i]);
+    std::memcpy(to + 8 * i, &word, 8);
+  }
+}
+
+inline int64_t width_of_gathered(int64_t bytes) { return std::max<int64_t>(8, bytes); }
+
+inline void gather(const uint8_t* codes, int64_t bytes, const uint32_t* item, int64_t items, uint8_t* to) {
+  switch (bytes) {
+    case 1:
+      return gather_words<1>(codes, item, items, to);
+    case 2:
+      return gather_words<2>(codes, item, items, to);
+    case 3:
+      return gather_words<3>(codes, item, items, to);
+    case 4:
+      return gather_words<4>(codes, item, items, to);
+    case 5:
+      return gather_words<5>(codes, item, items, to);
+    case 6:
+      return gather_words<6>(codes, item, items, to);
+    case 7:
+      return gather_words<7>(codes, item, items, to);
+    case 8:
+      return gather_words<8>(codes, item, items, to);
+    default:
+      for (int64_t i = 0; i < items; ++i) {
+        std::memcpy(to + bytes * i, codes + bytes * item[i], static_cast<size_t>(bytes));
+      }
   }
 }
 
@@ -139,7 +183,7 @@ inline bool prepare_slab(const HistogramProblem& problem, int64_t place) {
   Workspace memory;
   uint8_t* codes = nullptr;
   memory.add(planes, carried && (sorted || in.planes == nullptr) ? in.bits * 64 : 0);
-  memory.add(codes, sorted ? chunk_items * in.bytes : 0);
+  memory.add(codes, sorted ? chunk_items * width_of_gathered(in.bytes) : 0);
   if (!memory.allocate()) return false;
   if (sorted) problem.sorted[place].sort(problem.labels, task.first_item, task.items);
   for (int64_t chunk = 0; chunk < task.chunks; ++chunk) {
@@ -147,7 +191,7 @@ inline bool prepare_slab(const HistogramProblem& problem, int64_t place) {
     if (sorted) {
       const int64_t first = chunk * chunk_items, items = std::min(chunk_items, task.items - first);
       gather(in.g + task.first_item * in.bytes, in.bytes, problem.sorted[place].item + first, items, codes);
-      make_planes(codes, items, in.bytes, in.bits, planes);
+      make_planes(codes, items, width_of_gathered(in.bytes), in.bits, planes);
       make_carries(planes, in.bits, to);
     } else if (carried) {
       make_carries(planes_of(in, task.first_item / chunk_items + chunk, planes), in.bits, to);

@@ -209,7 +209,7 @@ template <int Level, bool First, class Lines>
   }
 }
 
-constexpr int most_digits = 13;  // of distances up to 4,096
+constexpr int most_digits = 16;  // of distances up to 4,096 there are 13, which are also read eight at a time
 
 // Takes up 2^Level lines, if there are so many, and lets the carry ripple.
 template <int Level, class Lines>
@@ -339,7 +339,13 @@ template <int Count, class Lines>
 
 // The digits of one register of items as numbers, where the items are in the chunk: low bytes, and high ones where
 // there are more than eight digits.
+template <class B = Bits>  // or names would be looked up where they are not
 inline void spread(const V* c, int digits, int64_t step, int64_t part, uint8_t* low, uint8_t* high) {
+  if constexpr (B::transposes) {
+    B::numbers_of_lanes(c, std::min(digits, 8), low + step * 64);
+    if (digits > 8) B::numbers_of_lanes(c + 8, digits - 8, high + step * 64);
+    return;
+  }
   const auto* words = reinterpret_cast<const uint64_t*>(c);  // as every vector may be read
   const auto start = [&](int64_t lane) { return (part * Bits::words + lane) * 512 + step * 64; };
   with_digits(digits, [&](auto usual) {

@@ -153,11 +153,16 @@ struct SortedSlab {
   void sort(const HammingLabels& labels, int64_t first_item, int64_t items) const {
     with_ids(labels, first_item, [&](const auto* ids) {
       uint32_t counts[4][keys] = {};  // of a stream each: a count waits for its last change
+      uint64_t bits = 0;              // that are set in any id
+      const auto count = [&](int64_t i, int64_t stream) {
+        bits |= static_cast<uint64_t>(static_cast<int64_t>(ids[i]));
+        ++counts[stream][key_of(ids[i])];
+      };
       const int64_t each = items / 4;
       for (int64_t i = 0; i < each; ++i) {
-        for (int64_t stream = 0; stream < 4; ++stream) ++counts[stream][key_of(ids[stream * each + i])];
+        for (int64_t stream = 0; stream < 4; ++stream) count(stream * each + i, stream);
       }
-      for (int64_t i = 4 * each; i < items; ++i) ++counts[3][key_of(ids[i])];
+      for (int64_t i = 4 * each; i < items; ++i) count(i, 3);
       uint32_t before = 0;
       for (int key = 0; key < keys; ++key) {
         first[key] = before;
@@ -174,6 +179,9 @@ struct SortedSlab {
       for (int64_t i = 4 * each; i < items; ++i) put(i, 3);
       for (int key = 0; key < keys; ++key) {
         id[key] = first[key] < first[key + 1] ? static_cast<int64_t>(ids[item[first[key]]]) : 0;
+      }
+      if (bits < keys) return;  // every id is its own key
+      for (int key = 0; key < keys; ++key) {
         for (uint32_t i = first[key]; i < first[key + 1]; ++i) is_shared[key] |= ids[item[i]] != ids[item[first[key]]];
       }
     });
