@@ -111,7 +111,12 @@ class Memory:
         self._scan.argtypes = (ctypes.c_int, ctypes.c_int, pointer, integer, pointer, integer)
         self._read.argtypes = (pointer, integer)
         self._scan.restype = self._read.restype = integer
-        self._pool = ThreadPoolExecutor()  # kept: to start threads takes as long as some scans
+        # kept: to start threads takes as long as some scans; a core each: the system may take longer to notice that
+        # two of them share one
+        cores = iter(sorted(os.sched_getaffinity(0)))
+        self._pool = ThreadPoolExecutor(
+            len(os.sched_getaffinity(0)), initializer=lambda: os.sched_setaffinity(0, {next(cores)})
+        )
 
     def read(self, memory: NDArray[np.generic]) -> None:
         """Every byte of a contiguous array, once."""

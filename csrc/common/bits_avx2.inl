@@ -11,9 +11,6 @@ struct Bits {
   static V zero() { return _mm256_setzero_si256(); }
   static V ones() { return _mm256_set1_epi64x(-1); }
   static V set(uint64_t word) { return _mm256_set1_epi64x(static_cast<long long>(word)); }
-  static V pairs(uint64_t low, uint64_t high) {  // over and over
-    return _mm256_broadcastsi128_si256(_mm_set_epi64x(static_cast<long long>(high), static_cast<long long>(low)));
-  }
   static V load(const uint64_t* p) { return _mm256_loadu_si256(reinterpret_cast<const V*>(p)); }
   static void store(uint64_t* p, V v) { _mm256_storeu_si256(reinterpret_cast<V*>(p), v); }
 
@@ -57,6 +54,9 @@ struct Bits {
     const V halves = _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
     const __m128i four = _mm256_castsi256_si128(halves);
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(four, four));
+  }
+  static V shorts(uint64_t low, uint64_t high, int64_t part) {
+    return _mm256_cvtepu16_epi64(_mm_cvtsi64_si128(static_cast<long long>(part == 0 ? low : high)));
   }
   static uint64_t total(V v) {
     const __m128i two = _mm_add_epi64(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));

@@ -9,9 +9,6 @@ struct Bits {
   static V zero() { return _mm512_setzero_si512(); }
   static V ones() { return _mm512_set1_epi64(-1); }
   static V set(uint64_t word) { return _mm512_set1_epi64(static_cast<long long>(word)); }
-  static V pairs(uint64_t low, uint64_t high) {  // over and over
-    return _mm512_broadcast_i32x4(_mm_set_epi64x(static_cast<long long>(high), static_cast<long long>(low)));
-  }
   static V load(const uint64_t* p) { return _mm512_loadu_si512(p); }
   static void store(uint64_t* p, V v) { _mm512_storeu_si512(p, v); }
 
@@ -59,8 +56,13 @@ struct Bits {
     return _mm512_sad_epu8(_mm512_add_epi8(low, high), _mm512_setzero_si512());
   }
 #endif
-  static void store_short(uint16_t* p, V v) {  // numbers below 65,536
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi64_epi16(v));
+  // Of every number the sum of those before it, and the sum of all.
+  static V before_each(V v, uint64_t& all) {
+    V sum = add(v, _mm512_alignr_epi64(v, zero(), 7));
+    sum = add(sum, _mm512_alignr_epi64(sum, zero(), 6));
+    sum = add(sum, _mm512_alignr_epi64(sum, zero(), 4));
+    all = static_cast<uint64_t>(_mm_extract_epi64(_mm512_extracti64x2_epi64(sum, 3), 1));
+    return _mm512_sub_epi64(sum, v);
   }
   static uint64_t total(V v) { return static_cast<uint64_t>(_mm512_reduce_add_epi64(v)); }
   static void totals(const V* v, uint64_t* out) {  // of eight

@@ -11,7 +11,6 @@ struct Bits {
   static V zero() { return V{}; }
   static V ones() { return ~V{}; }
   static V set(uint64_t word) { return V{} + word; }
-  static V pairs(uint64_t low, uint64_t high) { return V{low, high}; }  // over and over
   static V load(const uint64_t* p) {
     V v;
     std::memcpy(&v, p, sizeof v);
@@ -59,6 +58,10 @@ struct Bits {
   static void store_short(uint16_t* p, V v) {  // numbers below 65,536
     p[0] = static_cast<uint16_t>(v[0]);
     p[1] = static_cast<uint16_t>(v[1]);
+  }
+  static V shorts(uint64_t low, uint64_t high, int64_t part) {
+    const uint64_t two = (part < 2 ? low : high) >> (32 * (part % 2));
+    return V{two & 65535, two >> 16 & 65535};
   }
   static uint64_t total(V v) { return v[0] + v[1]; }
   static void totals(const V* v, uint64_t* out) {  // of eight

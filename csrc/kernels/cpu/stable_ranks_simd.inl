@@ -18,7 +18,10 @@ struct Found {
   int64_t rank[chunk_items], relevant_rank[chunk_items];
 };
 
-// An item of a chunk, and its word of a plane.
+// Counts of the 64 runs of a chunk, four steps of a lane in a word.
+inline int64_t place_of_run(int64_t run) { return run % 8 / 4 * 32 + run / 8 * 4 + run % 4; }
+
+// An item of a chunk, and the place of its run.
 struct Position {
   uint16_t item, word;
 };
@@ -35,7 +38,8 @@ struct Positions {
       for (int64_t run = 0; run < 64; ++run) {
         const int64_t word = run % 8 * 8 + run / 8;
         for (uint64_t mask = masks[word]; mask != 0; mask &= mask - 1) {
-          in_chunk[n++] = {static_cast<uint16_t>(64 * run + __builtin_ctzll(mask)), static_cast<uint16_t>(word)};
+          in_chunk[n++] = {static_cast<uint16_t>(64 * run + __builtin_ctzll(mask)),
+                           static_cast<uint16_t>(place_of_run(run))};
         }
       }
     }
@@ -46,16 +50,18 @@ struct Positions {
 // Counts along a chunk: how many items there are at a distance before each run of 64 items of the chunk, and before the
 // chunk. A lane of the planes is eight of these runs: counted step by step, and then lane by lane.
 struct Along {
-  uint16_t* before_run;   // [bits + 1][step][lane]; at first before the run in its lane
+  uint64_t* before_run;   // [bits + 1][2][lane] four steps, of 16 bits each; at first before the run in its lane
   uint16_t* in_lane;      // [bits + 1][lane]
   int64_t* before_chunk;  // [bits + 1]; a rank
 
-  // Also the distances themselves.
-  void count(const Slab& slab, int64_t chunk, const Flips& flips, uint8_t* bytes, uint32_t& used) const {
+  // Also the distances themselves. seen: items at each distance so far, which it takes up.
+  template <class B = Bits>  // or names would be looked up where they are not
+  void count(const Slab& slab, int64_t chunk, const Flips& flips, uint8_t* bytes, int64_t* seen) const {
     const int64_t bits = slab.bits;
     const int digits = digits_of(bits), groups = static_cast<int>(bits / 8 + 1);
     Slices slices;
     V c[most_digits];
+    uint32_t used = 0;
     for (int64_t part = 0; part < parts; ++part) {
       for (int step = 0; step < 8; ++step) {
         add_slab(slab, chunk, step, part, flips, c);
@@ -67,24 +73,50 @@ struct Along {
         const int places = static_cast<int>(std::min<int64_t>(8, bits + 1 - 8 * h));
         if ((used >> h & 1) == 0) {  // the parts before had none
           used |= uint32_t{1} << h;
-          std::memset(in_lane + 64 * h, 0, static_cast<size_t>(places) * 16);
-          if (part > 0) std::memset(before_run + 512 * h, 0, static_cast<size_t>(places) * 128);
+          if (part > 0) {
+            std::memset(in_lane + 64 * h, 0, static_cast<size_t>(places) * 16);
+            std::memset(before_run + 128 * h, 0, static_cast<size_t>(places) * 128);
+          }
         }
         for (int l = 0; l < places; ++l) {
-          uint16_t* to = before_run + (8 * h + l) * 64 + part * Bits::words;
-          V sum = Bits::zero();
-          for (int step = 0; step < 8; ++step) {
-            Bits::store_short(to + 8 * step, sum);
-            sum = Bits::add(sum, Bits::count(Bits::both(slices.place[l][step], slices.group[h][step])));
+          const int64_t d = 8 * h + l;
+          V sum = Bits::zero(), half[2];
+          const auto count = [&](int step) {
+            return Bits::count(Bits::both(slices.place[l][step], slices.group[h][step]));
+          };
+          for (int i = 0; i < 2; ++i) {
+            const V one = Bits::add(sum, count(4 * i)), two = Bits::add(one, count(4 * i + 1));
+            const V three = Bits::add(two, count(4 * i + 2));
+            const V low = Bits::either(sum, Bits::template left<16>(one));
+            half[i] = Bits::either(low, Bits::either(Bits::template left<32>(two), Bits::template left<48>(three)));
+            sum = Bits::add(three, count(4 * i + 3));
           }
-          Bits::store_short(in_lane + (8 * h + l) * 8 + part * Bits::words, sum);
+          uint64_t* to = before_run + 16 * d + part * Bits::words;
+          if constexpr (B::words == 8) {  // all lanes are here
+            uint64_t all = 0;
+            const V before = four_times(B::before_each(sum, all));
+            for (int i = 0; i < 2; ++i) half[i] = Bits::add(half[i], before);
+            before_chunk[d] = seen[d];
+            seen[d] += static_cast<int64_t>(all);
+          } else {
+            B::store_short(in_lane + 8 * d + part * Bits::words, sum);
+          }
+          for (int i = 0; i < 2; ++i) Bits::store(to + 8 * i, half[i]);
         }
       }
     }
+    if constexpr (B::words < 8) add_lanes<B>(bits, used, seen);
+  }
+
+ private:
+  static V four_times(V v) {  // of 16 bits
+    v = Bits::either(v, Bits::template left<16>(v));
+    return Bits::either(v, Bits::template left<32>(v));
   }
 
   // Adds what is in the lanes before. A word has the counts of four lanes, and a product with ones their partial sums.
-  void start(int64_t bits, uint32_t used, int64_t* seen) const {
+  template <class B>
+  void add_lanes(int64_t bits, uint32_t used, int64_t* seen) const {
     constexpr uint64_t one = 0x0001000100010001;
     for (int64_t d = 0; d <= bits; ++d) {
       if ((used >> (d / 8) & 1) == 0) continue;
@@ -92,9 +124,13 @@ struct Along {
       std::memcpy(&low, in_lane + 8 * d, 8);
       std::memcpy(&high, in_lane + 8 * d + 4, 8);
       const uint64_t low_sums = low * one, high_sums = (high + (low_sums >> 48)) * one;
-      const V before_lane = Bits::pairs(low_sums - low, high_sums - high);
-      auto* run = reinterpret_cast<uint64_t*>(before_run + 64 * d);
-      for (int i = 0; i < 16; i += Bits::words) Bits::store(run + i, Bits::add(Bits::load(run + i), before_lane));
+      for (int64_t part = 0; part < parts; ++part) {
+        const V before = four_times(B::shorts(low_sums - low, high_sums - high, part));
+        for (int64_t half = 0; half < 2; ++half) {
+          uint64_t* run = before_run + 16 * d + 8 * half + part * Bits::words;
+          Bits::store(run, Bits::add(Bits::load(run), before));
+        }
+      }
       before_chunk[d] = seen[d];
       seen[d] += static_cast<int64_t>(high_sums >> 48);
     }
@@ -143,10 +179,8 @@ class Precisions {
 template <class Often>
 inline void rank_sliced(const Slab& slab, int64_t chunk, const Flips& flips, uint8_t* bytes, const Position* positions,
                         int64_t count, Along along, Seen seen, Found& found, Often often) {
-  uint32_t used = 0;
-  along.count(slab, chunk, flips, bytes, used);
-  along.start(slab.bits, used, seen.all);
-  const uint16_t* before_run = along.before_run;
+  along.count(slab, chunk, flips, bytes, seen.all);
+  const auto* before_run = reinterpret_cast<const char*>(along.before_run);
   const int64_t* before_chunk = along.before_chunk;
   int64_t *seen_relevant = seen.relevant, *rank = found.rank, *relevant_rank = found.relevant_rank;
   const auto put = [&](int64_t n) {
@@ -154,7 +188,9 @@ inline void rank_sliced(const Slab& slab, int64_t chunk, const Flips& flips, uin
     const uint64_t at = position.item, d = bytes[at];
     const uint64_t same = Bits::equal(bytes + at / 64 * 64, static_cast<uint8_t>(d));
     const int here = __builtin_popcountll(same << (~at & 63));  // up to itself: items behind it leave at the top
-    rank[n] = before_chunk[d] + before_run[64 * d + position.word] + here;
+    uint16_t before;
+    std::memcpy(&before, before_run + 2 * (64 * d + position.word), sizeof before);
+    rank[n] = before_chunk[d] + before + here;
     relevant_rank[n] = ++seen_relevant[d];
   };
   int64_t n = 0;
@@ -218,7 +254,7 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
   memory.add(all, queries * bins);
   memory.add(relevant, queries * bins);
   memory.add(found, 1);
-  memory.add(along.before_run, sliced ? bins * 64 : 0);
+  memory.add(along.before_run, sliced ? bins * 16 : 0);
   memory.add(along.in_lane, sliced ? bins * 8 : 0);
   memory.add(along.before_chunk, sliced ? bins : 0);
   memory.add(positions.in_chunk, cut.slab_items());
