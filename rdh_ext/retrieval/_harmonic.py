@@ -21,7 +21,7 @@ TABLE_END = 1 << 16
 
 @functools.cache
 def _table() -> Array:
-    """``[n]``, n from 0 to 65,536: harmonic numbers, right to 2^-83, as the sum of an upper part, which is the real part
+    """``[n]``, n from 0 to 65,536: harmonic numbers, right to 2^-83: the sum of an upper part, which is the real one
     here, and a lower one, which is the imaginary part: they are looked up together.
 
     ``1 / i = a / 2^58 + b / 2^103`` and less than 2^-103, in integers a and b.
