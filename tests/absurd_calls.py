@@ -20,7 +20,7 @@ from rdh_ext.ops._library import REFERENCES
 
 NATIVE = (
     *("amplified_tanh", "amplified_sigmoid", "gradient_amplifier", "pairwise_loss"),
-    *("pack_codes", "unpack_codes", "bit_planes", "hamming", "stable"),
+    *("pack_codes", "unpack_codes", "bit_planes", "hamming", "stable", "average_precision"),
 )
 SHAPES = ([], [0], [1], [3], [33], [2, 3], [3, 2], [0, 4], [4, 0], [2, 3, 4], [1] * 9, [2] * 11, [1, 513], [1] * 64)
 DTYPES = (
@@ -170,6 +170,8 @@ def counts_of_other_codes_are_no_way_out_of_memory() -> None:
             ops.stable_ranks(q, g, *ids, wrong)
         with contextlib.suppress(Exception):
             ops.stable_precision_sum(q, g, *ids, wrong, 100)
+        ops.average_precision(wrong)
+    ops.average_precision(torch.randint(-(2**63), 2**63 - 1, (50, 9, 2)))
 
 
 def freed_memory_is_an_error() -> None:

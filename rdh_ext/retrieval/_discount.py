@@ -20,7 +20,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._harmonic import TABLE_END, Array
+from ..reference._harmonic import TABLE_END, Array
 
 _NODES = 12
 

@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 
 from .. import _checks as checks
-from ._harmonic import Array, harmonic_sums, precision_sum
+from ..ops.average_precision import average_precision as expected_over_all
+from ..reference._harmonic import Array, harmonic_sums, precision_sum
+from ..reference.average_precision import BUCKETS, TERMS, divide, expected_precision_sum, sum_of_buckets
 
 TIES = ("expected", "stable", "optimistic", "pessimistic")
 DENOMINATORS = ("found", "relevant", "min")
-_BUCKETS = 1 << 17
-"""Buckets whose counts are summed up at a time."""
-_TERMS = 1 << 14
-"""Terms of a sum that are worked on at a time, in a core's cache."""
 
 
 def check_topk(op: str, topk: int | None) -> int | None:
@@ -112,11 +110,15 @@ def divide_or_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
 def average_precision_of(histogram: Tensor, limit: int | None, ties: str, denominator: str) -> Tensor:
     """:func:`average_precision` for checked arguments, some queries at a time.
 
-    In NumPy, of which a call costs a tenth of one of PyTorch: what is worked on here stays in a core's cache.
+    The usual one, expected ties and nothing cut, is an op of its own; the others are NumPy.
     """
     counts = histogram.contiguous()
+    if limit is not None and len(counts) and limit >= int(counts[0, :, 0].sum()):
+        limit = None
+    if limit is None and ties == "expected":
+        return expected_over_all(counts)
     out = np.empty(counts.shape[0])
-    rows = max(1, _BUCKETS // counts.shape[1])
+    rows = max(1, BUCKETS // counts.shape[1])
     for start in range(0, counts.shape[0], rows):
         block = counts[start : start + rows]
         values = _average_precision(block.numpy(), block.cumsum(1).numpy(), limit, ties, denominator)
@@ -126,20 +128,20 @@ def average_precision_of(histogram: Tensor, limit: int | None, ties: str, denomi
 
 def _average_precision(here: Array, up_to: Array, limit: int | None, ties: str, denominator: str) -> Array:
     """For counts ``[B, K + 1, 2]`` at distances, and up to them."""
-    relevant, total = up_to[:, -1, 1], int(up_to[0, -1, 0])
+    relevant, bucket_sum = up_to[:, -1, 1], _BUCKET_SUMS[ties]
     cells = here[..., 1] > 0
-    if limit is None or limit >= total:
-        return _divide(_sum_of_buckets(cells, here, up_to, ties), relevant)
+    if limit is None:
+        return divide(sum_of_buckets(cells, here, up_to, bucket_sum), relevant)
     whole = up_to[..., 0] <= limit
-    numerator = _sum_of_buckets(cells & whole, here, up_to, ties)
+    numerator = sum_of_buckets(cells & whole, here, up_to, bucket_sum)
     cut = np.arange(len(here)), whole.sum(1)  # the first bucket that is not whole: of its places some are left, or none
     n, r = here[cut].T
     before, relevant_before = (up_to[cut] - here[cut]).T
     m = limit - before
     if denominator != "found":
-        numerator += _bucket_sum(before, relevant_before, n, r, m, ties)
-        return _divide(numerator, np.minimum(relevant, limit) if denominator == "min" else relevant)
-    out = _divide(numerator, relevant_before)
+        numerator += bucket_sum(before, relevant_before, n, r, m)
+        return divide(numerator, np.minimum(relevant, limit) if denominator == "min" else relevant)
+    out = divide(numerator, relevant_before)
     query = np.flatnonzero(m)
     if len(query):
         quotient = {"expected": _expected_cut, "optimistic": _largest_cut, "pessimistic": _smallest_cut}[ties]
@@ -147,48 +149,18 @@ def _average_precision(here: Array, up_to: Array, limit: int | None, ties: str, 
     return out
 
 
-def _divide(numerator: Array, denominator: Array) -> Array:
-    """The quotient in float64; 0 where the denominator is not above 0."""
-    return np.divide(numerator, denominator, out=np.zeros(np.shape(numerator)), where=denominator > 0)
+def _largest_sum(before: Array, relevant_before: Array, n: Array, r: Array, m: Array) -> Array:
+    """The sum of precisions at the relevant items in the first ``m`` places of a bucket, relevant items in front."""
+    return precision_sum(before, relevant_before, np.minimum(r, m))
 
 
-def _sum_of_buckets(cells: Array, here: Array, up_to: Array, ties: str) -> Array:
-    """The sum of precisions at the relevant items of the buckets in ``cells`` (bool ``[B, K + 1]``), per query."""
-    index = 2 * np.flatnonzero(cells)
-    here, up_to = here.reshape(-1), up_to.reshape(-1)
-    terms = np.empty(len(index))
-    for start in range(0, len(index), _TERMS):
-        of_items = index[start : start + _TERMS]
-        of_relevant = of_items + 1
-        # "clip" is the fastest mode of take, and has nothing to do
-        n, r = here.take(of_items, mode="clip"), here.take(of_relevant, mode="clip")
-        before, relevant_before = up_to.take(of_items, mode="clip") - n, up_to.take(of_relevant, mode="clip") - r
-        terms[start : start + _TERMS] = _bucket_sum(before, relevant_before, n, r, n, ties)
-    out, counts = np.zeros(len(cells)), cells.sum(1)
-    some = counts > 0
-    if len(terms):
-        out[some] = np.add.reduceat(terms, (counts.cumsum() - counts)[some])
-    return out
+def _smallest_sum(before: Array, relevant_before: Array, n: Array, r: Array, m: Array) -> Array:
+    """The same with relevant items at the end of the bucket."""
+    irrelevant = n - r
+    return precision_sum(before + irrelevant, relevant_before, np.maximum(m - irrelevant, 0))
 
 
-def _bucket_sum(before: Array, relevant_before: Array, n: Array, r: Array, m: Array, ties: str) -> Array:
-    """The sum of precisions at the relevant items in the first ``m`` places of a bucket: mean, largest or smallest."""
-    if ties == "optimistic":
-        return precision_sum(before, relevant_before, np.minimum(r, m))
-    if ties == "pessimistic":
-        irrelevant = n - r
-        return precision_sum(before + irrelevant, relevant_before, np.maximum(m - irrelevant, 0))
-    zeroth, first = harmonic_sums(before, m)
-    others = n - 1.0
-    np.maximum(others, 1.0, out=others)  # of one item, the second part is 0
-    relevant = r.astype(np.float64)
-    zeroth *= relevant_before + 1.0
-    zeroth *= others
-    first *= relevant - 1
-    zeroth += first
-    zeroth *= relevant
-    others *= n
-    return np.divide(zeroth, others, out=zeroth)
+_BUCKET_SUMS = {"expected": expected_precision_sum, "optimistic": _largest_sum, "pessimistic": _smallest_sum}
 
 
 def _cut_range(n: Array, r: Array, m: Array) -> tuple[Array, Array]:
@@ -203,7 +175,7 @@ def _largest_cut(numerator: Array, relevant_before: Array, before: Array, n: Arr
     quotient falls, then rises, and the largest is at one of the ends.
     """
     ends = [
-        _divide(numerator + precision_sum(before, relevant_before, x), relevant_before + x) for x in _cut_range(n, r, m)
+        divide(numerator + precision_sum(before, relevant_before, x), relevant_before + x) for x in _cut_range(n, r, m)
     ]
     return np.maximum(*ends)
 
@@ -217,13 +189,13 @@ def _smallest_cut(numerator: Array, relevant_before: Array, before: Array, n: Ar
     """
 
     def quotient(x: Array) -> Array:
-        return _divide(numerator + precision_sum(before + m - x, relevant_before, x), relevant_before + x)
+        return divide(numerator + precision_sum(before + m - x, relevant_before, x), relevant_before + x)
 
     low, high = _cut_range(n, r, m)
     while (low < high).any():
         x = (low + high) // 2
         start = before + m - x
-        step = _divide(relevant_before + 1.0, start) + harmonic_sums(start, x)[0]
+        step = divide(relevant_before + 1.0, start) + harmonic_sums(start, x)[0]
         turned = step >= quotient(x)
         low, high = np.where(turned | (low == high), low, x + 1), np.where(turned, x, high)
     return quotient(low)
@@ -239,19 +211,19 @@ def _expected_cut(numerator: Array, relevant_before: Array, before: Array, n: Ar
     variables, so by Bernstein's inequality at most 2e-18 of it lies farther than ``14 + sqrt(196 + 83 variance)`` away.
     """
     share = r / n
-    variance = m * share * (1 - share) * _divide(n - m, n - 1)
+    variance = m * share * (1 - share) * divide(n - m, n - 1)
     reach = 16 + np.sqrt(196 + 83 * variance)
     # few widths, so that a query's value does not depend on the queries beside it
     step = np.exp2(np.floor(np.log2(reach)) - 2)
     width = (step * np.ceil(reach / step)).astype(np.int64)
     inverse, share_found = np.empty_like(numerator), np.empty_like(numerator)
     for half in np.unique(width).tolist():
-        members, rows = np.flatnonzero(width == half), max(1, _TERMS // half)
+        members, rows = np.flatnonzero(width == half), max(1, TERMS // half)
         for start in range(0, len(members), rows):
             chunk = members[start : start + rows]
             inverse[chunk], share_found[chunk] = _cut_means(half, *(part[chunk] for part in (relevant_before, n, r, m)))
     zeroth, first = harmonic_sums(before, m)
-    pairs = _divide(share * m - (relevant_before + 1) * share_found, m - 1)
+    pairs = divide(share * m - (relevant_before + 1) * share_found, m - 1)
     inside: Array = (relevant_before + 1) * zeroth * share_found + first * pairs
     return numerator * inverse + inside / m
 

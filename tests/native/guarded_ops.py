@@ -78,6 +78,7 @@ def hamming_calls(rng: np.random.Generator) -> Iterator[Call]:
     yield "hamming_topk", (q, g, int(rng.integers(1, gallery + 2)), planes)
     yield "hamming_histogram", (q, g, q_labels, g_labels, bits, planes)
     yield "stable_ranks", (q, g, q_labels, g_labels, histogram, planes)
+    yield "average_precision", (histogram,)
     limit = int(rng.integers(0, gallery + 2))
     yield "stable_precision_sum", (q, g, q_labels, g_labels, histogram, limit, planes)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from oracles import average_precision as oracle
 from torch import Tensor
 
+from rdh_ext.reference._harmonic import harmonic_sums, precision_sum
 from rdh_ext.retrieval import average_precision
-from rdh_ext.retrieval._harmonic import harmonic_sums, precision_sum
 
 DENOMINATORS = ("found", "relevant", "min")
 TIES = ("expected", "pessimistic", "optimistic")
