@@ -40,8 +40,9 @@ class Gallery:
         labels: class ids ``[G]`` (integers >= 0) or multi-hot ``[G, C]`` (bool or 0-1); None for a gallery that is
             searched and not evaluated.
         bits: K; None means every place of the bytes.
-        planes: keep bit planes of the codes, for the CPU, which would make them again in every call. They take as much
-            memory as the codes. On CUDA none are made.
+        planes: keep bit planes of the codes, for the CPU, which would make them again in every call: with a few queries
+            that is most of its work, with hundreds little. They take as much memory as the codes. On CUDA none are
+            made.
 
     Memory: nothing of the caller's labels is kept. Per item, where planes of whole chunks of 4,096 items are full:
 

@@ -1,6 +1,6 @@
 // All distances over any Bits. Included for every level.
 
-#include "kernels/cpu/hamming_planes.inl"
+#include "kernels/cpu/hamming_adders.inl"
 
 inline bool run_task(const DistanceProblem& problem, int64_t index) {
   const HammingInputs& in = problem.inputs;

@@ -1,5 +1,5 @@
 // Relevance of the items of a slab to a query, as bits in the order of the planes, over any Bits. Included for every
-// level, after hamming_planes.inl.
+// level, after hamming_adders.inl.
 
 // Bit planes of the labels of one chunk, from rows of bytes. False where memory is missing.
 inline bool make_label_planes(const uint8_t* rows, int64_t items, int64_t classes, uint64_t* planes) {

@@ -1,5 +1,5 @@
 // Distances as masks over any Bits: which items are at each of them. Included for every level, after
-// hamming_planes.inl.
+// hamming_adders.inl.
 
 constexpr int most_groups = 32;  // of eight distances
 

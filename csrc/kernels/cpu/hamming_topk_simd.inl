@@ -1,6 +1,6 @@
 // The nearest codes over any Bits. Included for every level.
 
-#include "kernels/cpu/hamming_planes.inl"
+#include "kernels/cpu/hamming_adders.inl"
 
 // Which of the 64 items of a run of a chunk are there, of `items` in the chunk.
 inline uint64_t present(int64_t items, int64_t run) {

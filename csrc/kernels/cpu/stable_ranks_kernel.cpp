@@ -20,6 +20,7 @@
 #include "common/cpu_level.h"
 #include "common/intrinsics.h"
 #include "common/target_region.h"
+#include "kernels/cpu/hamming_labels.h"
 #include "kernels/cpu/hamming_problem.h"
 #include "kernels/hamming_histogram.h"
 

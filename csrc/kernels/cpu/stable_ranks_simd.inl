@@ -1,6 +1,6 @@
 // Ranks of relevant items over any Bits. Included for every level.
 
-#include "kernels/cpu/hamming_planes.inl"
+#include "kernels/cpu/hamming_adders.inl"
 //
 #include "kernels/cpu/hamming_relevance.inl"
 //
