@@ -131,6 +131,19 @@ def test_many_queries(backend: str, classes: int | None, queries: int) -> None:
         check_prepared(q, g, labels_for(queries, classes, 3), labels_for(gallery, classes, 4), bits, backend)
 
 
+@pytest.mark.parametrize("queries", [3, 40, MANY])
+@pytest.mark.parametrize("bits", [3, 13, 23])
+def test_places_behind_the_last_bit_count_nothing(backend: str, bits: int, queries: int) -> None:
+    """The op itself: the functions refuse such codes."""
+    q, g = random_codes(queries, bits, 1), random_codes(100, bits, 2)
+    labels = random_ids(queries, 4, 3).to(backend), random_ids(100, 4, 4).to(backend)
+    op = torch.ops.rdh_ext.hamming_histogram
+    expected = op(q.to(backend), g.to(backend), *labels, bits)
+    for codes in (q, g):
+        codes[:, -1] |= 256 - 2 ** (bits % 8)
+    assert torch.equal(op(q.to(backend), g.to(backend), *labels, bits), expected)
+
+
 @pytest.mark.parametrize("backend", NATIVE, indirect=True)
 @pytest.mark.parametrize("gallery", PLANE_SIZES)
 def test_many_queries_of_many_classes(backend: str, gallery: int) -> None:

@@ -247,8 +247,10 @@ inline bool run_task(const HistogramProblem& problem, int64_t index) {
     } else {
       count_long(slab, task.chunks, flips, masks, bytes, counts);
     }
-    int64_t to_zero = 0;  // the distance of a code of zeros, which is what stands behind the last item
-    for (int64_t byte = 0; byte < in.bytes; ++byte) to_zero += __builtin_popcount(code[byte]);
+    // the distance of a code of zeros, which is what stands behind the last item; places behind bit K are no part of it
+    int64_t to_zero = 0;
+    for (int64_t byte = 0; byte < in.bits / 8; ++byte) to_zero += __builtin_popcount(code[byte]);
+    if (in.bits % 8 != 0) to_zero += __builtin_popcount(code[in.bits / 8] & ((1 << in.bits % 8) - 1));
     counts[2 * to_zero] -= static_cast<uint64_t>(absent);
     problem.give(block, query, counts, row);
   }
