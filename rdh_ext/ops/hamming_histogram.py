@@ -63,7 +63,7 @@ def hamming_histogram(q: Tensor, g: Tensor, q_labels: Tensor, g_labels: Tensor, 
         ValueError: codes as for :func:`hamming_distance`; ``bits`` that do not fit the width, or bits set behind them;
             labels of another length, device, kind or number of classes. Values are looked at on CPU tensors only.
 
-    Cost: O(QG(K + C)) time. Memory beside the result, which is 16 Q (K + 1) bytes: on a CPU at most 100 MiB and about a
+    Cost: O(QG(K + C)) time. Memory beside the result, which is 16 Q (K + 1) bytes: on a CPU at most 64 MiB and about a
     MiB per thread, and with multi-hot labels their bit planes, C / 8 bytes per gallery item, which a
     :class:`rdh_ext.retrieval.Gallery` makes once and keeps. In the reference some tens of MiB, whatever Q and G are.
     Counts are exact in int64; deterministic.

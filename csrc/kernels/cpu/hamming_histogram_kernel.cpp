@@ -8,7 +8,8 @@
 //            then for the relevant ones, as far as there are any. With class ids items are sorted by class, slab by
 //            slab: counts do not depend on their order, and most steps then have no relevant item. Above 255 bits
 //            there are more masks than items in them: digits are turned to numbers, and counted one by one.
-// Memory:    slabs (32,768 items at K = 64) are made ready, up to 64 MiB of them at a time, 2 K / 8 bytes an item and 4
+// Memory:    slabs (32,768 items at K = 64) are made ready, up to 64 MiB of them at a time: 2 K / 8 bytes an item, and
+// 4
 //            where they are sorted; a task (128 queries, a slab) reads half of the lines once per query from the
 //            second-level cache. With few queries or above 255 bits K / 8 bytes an item, or nothing where planes are
 //            given. Multi-hot labels: planes for the whole gallery, C / 8 bytes an item, where they are not given.
@@ -76,8 +77,9 @@ bool hamming_histogram(const HammingInputs& inputs, const HammingLabels& labels,
   problem.label_planes = label_planes.get();
 
   problem.slab_words = RDH_AT_LEVEL(words_of_slab_in)(problem);
-  const int64_t at_once = std::clamp<int64_t>(words_at_once / std::max<int64_t>(1, problem.slab_words), 1, cut.slabs);
   const bool is_sorted = labels.kind == LabelKind::class_ids && is_carried(inputs) && inputs.queries >= sorted_queries;
+  const int64_t words = problem.slab_words + (is_sorted ? cut.slab_items() / 2 : 0);  // the order: four bytes an item
+  const int64_t at_once = std::clamp<int64_t>(words_at_once / std::max<int64_t>(1, words), 1, cut.slabs);
   Workspace memory, order_memory;
   memory.add(problem.lines, at_once * problem.slab_words);
   std::vector<SortedSlab> sorted(static_cast<size_t>(is_sorted ? at_once : 0));
