@@ -1,6 +1,6 @@
 """Hamming evaluation and search, 1,000 queries x 59,000 codes: times against what people would use otherwise.
 
-    python benchmarks/hamming.py                          # everything, twenty minutes; writes results/
+    python benchmarks/hamming.py                          # everything, ten to twenty minutes; writes results/
     python benchmarks/hamming.py --quick                  # a minute: 100 x 5,900, into build/
     python benchmarks/hamming.py --shapes 24-bits         # one shape, into build/
     python benchmarks/hamming.py --device cuda            # 10,000 x 100,000,000 on a GPU

@@ -76,7 +76,7 @@ bool hamming_histogram(const HammingInputs& inputs, const HammingLabels& labels,
   if (!label_planes.make(inputs, labels, RDH_AT_LEVEL(make_label_planes), parallel)) return false;
   problem.label_planes = label_planes.get();
 
-  problem.slab_words = RDH_AT_LEVEL(words_of_slab_in)(problem);
+  problem.slab_words = RDH_AT_LEVEL(words_of_slab)(inputs, cut.slab_chunks);
   const bool is_sorted = labels.kind == LabelKind::class_ids && is_carried(inputs) && inputs.queries >= sorted_queries;
   const int64_t words = problem.slab_words + (is_sorted ? cut.slab_items() / 2 : 0);  // the order: four bytes an item
   const int64_t at_once = std::clamp<int64_t>(words_at_once / std::max<int64_t>(1, words), 1, cut.slabs);

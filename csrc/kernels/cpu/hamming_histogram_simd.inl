@@ -111,13 +111,6 @@ inline void count_long(const Slab& slab, int64_t chunks, const Flips& flips, con
   }
 }
 
-// Words of memory that the lines of a slab take, unless they are the planes that the gallery came with.
-inline int64_t words_of_slab_in(const HistogramProblem& problem) {
-  const HammingInputs& in = problem.inputs;
-  if (is_carried(in)) return problem.cut.slab_chunks * 64 * lines_of_step(in.bits, true);
-  return in.planes == nullptr ? problem.cut.slab_chunks * 64 * in.bits : 0;
-}
-
 // Piece by piece: what is written in pieces is not read as a whole for a long time.
 template <int Bytes>
 [[gnu::always_inline]] inline uint64_t short_code(const uint8_t* code) {
@@ -175,29 +168,25 @@ inline void gather(const uint8_t* codes, int64_t bytes, const uint32_t* item, in
 // Makes a slab ready to be asked: its lines, and where it is sorted, its order.
 inline bool prepare_slab(const HistogramProblem& problem, int64_t place) {
   const HammingInputs& in = problem.inputs;
-  const int64_t slab = problem.first_slab + place;
-  const HammingTask task(in, problem.cut, slab * problem.cut.blocks);
+  const HammingTask task(in, problem.cut, (problem.first_slab + place) * problem.cut.blocks);
   uint64_t *lines = problem.lines_of(place), *planes = nullptr;
   if (lines == nullptr) return true;
-  const bool carried = is_carried(in), sorted = problem.sorted != nullptr;
+  if (problem.sorted == nullptr) {
+    make_slab(in, task, lines);
+    return true;
+  }
+  const SortedSlab& sorted = problem.sorted[place];
   Workspace memory;
   uint8_t* codes = nullptr;
-  memory.add(planes, carried && (sorted || in.planes == nullptr) ? in.bits * 64 : 0);
-  memory.add(codes, sorted ? chunk_items * width_of_gathered(in.bytes) : 0);
+  memory.add(planes, in.bits * 64);
+  memory.add(codes, chunk_items * width_of_gathered(in.bytes));
   if (!memory.allocate()) return false;
-  if (sorted) problem.sorted[place].sort(problem.labels, task.first_item, task.items);
+  sorted.sort(problem.labels, task.first_item, task.items);
   for (int64_t chunk = 0; chunk < task.chunks; ++chunk) {
-    uint64_t* to = lines + chunk * 64 * lines_of_step(in.bits, carried);
-    if (sorted) {
-      const int64_t first = chunk * chunk_items, items = std::min(chunk_items, task.items - first);
-      gather(in.g + task.first_item * in.bytes, in.bytes, problem.sorted[place].item + first, items, codes);
-      make_planes(codes, items, width_of_gathered(in.bytes), in.bits, planes);
-      make_carries(planes, in.bits, to);
-    } else if (carried) {
-      make_carries(planes_of(in, task.first_item / chunk_items + chunk, planes), in.bits, to);
-    } else {
-      planes_of(in, task.first_item / chunk_items + chunk, to);
-    }
+    const int64_t first = chunk * chunk_items, items = std::min(chunk_items, task.items - first);
+    gather(in.g + task.first_item * in.bytes, in.bytes, sorted.item + first, items, codes);
+    make_planes(codes, items, width_of_gathered(in.bytes), in.bits, planes);
+    make_carries(planes, in.bits, lines + chunk * 64 * lines_of_step(in.bits, true));
   }
   return true;
 }
