@@ -34,6 +34,7 @@ struct Bits {
   }
 
   static V add(V a, V b) { return _mm256_add_epi64(a, b); }
+  static V subtract(V a, V b) { return _mm256_sub_epi64(a, b); }
   template <int N>
   static V left(V v) {
     return _mm256_slli_epi64(v, N);
@@ -50,13 +51,12 @@ struct Bits {
     const V high = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble));
     return _mm256_sad_epu8(_mm256_add_epi8(low, high), _mm256_setzero_si256());
   }
-  static void store_short(uint16_t* p, V v) {  // numbers below 65,536
-    const V halves = _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
-    const __m128i four = _mm256_castsi256_si128(halves);
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(four, four));
-  }
-  static V shorts(uint64_t low, uint64_t high, int64_t part) {
-    return _mm256_cvtepu16_epi64(_mm_cvtsi64_si128(static_cast<long long>(part == 0 ? low : high)));
+  static V before_each(V v, uint64_t& all) {
+    V sum = add(v, _mm256_slli_si256(v, 8));
+    const V of_half = _mm256_permute4x64_epi64(sum, 0x50);  // words 0, 0, 1, 1: of the lower half, in the upper one
+    sum = add(sum, _mm256_blend_epi32(zero(), of_half, 0xF0));
+    all = static_cast<uint64_t>(_mm256_extract_epi64(sum, 3));
+    return _mm256_sub_epi64(sum, v);
   }
   static uint64_t total(V v) {
     const __m128i two = _mm_add_epi64(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));

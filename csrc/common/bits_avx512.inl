@@ -35,6 +35,7 @@ struct Bits {
 
   // Numbers of 64 bits.
   static V add(V a, V b) { return _mm512_add_epi64(a, b); }
+  static V subtract(V a, V b) { return _mm512_sub_epi64(a, b); }
   template <int N>
   static V left(V v) {
     return _mm512_slli_epi64(v, N);

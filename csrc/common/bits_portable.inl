@@ -36,6 +36,7 @@ struct Bits {
   }
 
   static V add(V a, V b) { return a + b; }
+  static V subtract(V a, V b) { return a - b; }
   template <int N>
   static V left(V v) {
     return v << N;
@@ -55,13 +56,9 @@ struct Bits {
     v += v >> 32;
     return v & (V{} + 127u);
   }
-  static void store_short(uint16_t* p, V v) {  // numbers below 65,536
-    p[0] = static_cast<uint16_t>(v[0]);
-    p[1] = static_cast<uint16_t>(v[1]);
-  }
-  static V shorts(uint64_t low, uint64_t high, int64_t part) {
-    const uint64_t two = (part < 2 ? low : high) >> (32 * (part % 2));
-    return V{two & 65535, two >> 16 & 65535};
+  static V before_each(V v, uint64_t& all) {
+    all = v[0] + v[1];
+    return V{0, v[0]};
   }
   static uint64_t total(V v) { return v[0] + v[1]; }
   static void totals(const V* v, uint64_t* out) {  // of eight

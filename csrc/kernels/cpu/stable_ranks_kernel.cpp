@@ -1,13 +1,15 @@
 // Computes:  ranks of relevant items with ties in gallery order, or the sum of precisions at them:
 //            kernels/stable_ranks.h.
-// Algorithm: the histogram says how many items come before the first one at a distance; from there on they are counted
-//            along the gallery. Distances as masks, like in hamming_histogram_kernel.cpp; a lane of the planes is eight
-//            runs of 64 items, so that the population counts of a mask, summed register by register and then lane by
-//            lane, are what stands before each run; a relevant item adds those of its run that stand before it, found
-//            by one comparison of distances as bytes. Above 255 bits: a number per distance, counted up item by item.
+// Algorithm: the histogram says how many items come before the first one at a distance, and at which distances there
+// are
+//            relevant items at all; from there on the items at these are counted along the gallery. Distances as masks,
+//            like in hamming_histogram_kernel.cpp; a lane of the planes is eight runs of 64 items, so that the
+//            population counts of a mask, summed register by register and then over lanes, say what rank the last item
+//            of each run has. A relevant item goes back from there by those of its run that stand behind it, found by
+//            one comparison of distances as bytes. Above 255 bits: a number per distance, counted up item by item.
 // Memory:    the lines of the gallery (hamming_problem.h), 2 K / 8 bytes an item, are made once where they take at most
 //            64 MiB, else slab by slab in every task; with few queries planes, K / 8 bytes an item, unless they are
-//            given. 16 (K + 1) bytes per query, 152 (K + 1) per task. Few queries: the gallery in parts, and the
+//            given. 16 (K + 1) bytes per query, 520 (K + 1) per task. Few queries: the gallery in parts, and the
 //            histogram of each, 16 (K + 1) bytes per query and part.
 // Tiling:    blocks of 128 queries by parts of the gallery; 4,096 items at a time.
 // Numerics:  ranks are integers. Precisions are quotients of doubles, which hold ranks exactly up to 2^53, summed in an
@@ -64,12 +66,21 @@ struct RanksProblem {
     }
   }
 
+  // The distances at which the query has relevant items, eight in a byte.
+  void ask(int64_t query, uint8_t* asked) const {
+    const int64_t* counts = histogram + query * row();
+    std::fill(asked, asked + inputs.bits / 8 + 1, uint8_t{0});
+    for (int64_t d = 0; d <= inputs.bits; ++d) {
+      if (counts[2 * d + 1] != 0) asked[d / 8] |= static_cast<uint8_t>(1 << d % 8);
+    }
+  }
+
   // A histogram of something else would count beyond the query's places.
-  void put_ranks(int64_t query, const int64_t* rank, const int64_t* relevant_rank, int64_t n) const {
+  void put_ranks(int64_t query, const int64_t* minus_rank, const int64_t* relevant_rank, int64_t n) const {
     const int64_t first = first_rank[query], places = first_rank[query + 1] - first;
     for (int64_t i = 0; i < n; ++i) {
       const int64_t place = relevant_rank[i] - 1;
-      if (place >= 0 && place < places) ranks[first + place] = rank[i];
+      if (place >= 0 && place < places) ranks[first + place] = -minus_rank[i];
     }
   }
 };

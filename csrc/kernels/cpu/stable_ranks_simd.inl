@@ -10,20 +10,20 @@
 // of them are relevant.
 struct Seen {
   int64_t *all, *relevant;
+  const uint8_t* asked;  // eight distances in a byte: at which there are relevant ones
 };
 
-// The relevant items of a chunk in the order of the gallery: their rank, and their rank among the relevant ones.
+// The relevant items of a chunk in the order of the gallery: their rank, negative, and their rank among the relevant
+// ones.
 struct Found {
   int64_t count;
-  int64_t rank[chunk_items], relevant_rank[chunk_items];
+  int64_t minus_rank[chunk_items], relevant_rank[chunk_items];
 };
 
-// Counts of the 64 runs of a chunk, four steps of a lane in a word.
-inline int64_t place_of_run(int64_t run) { return run % 8 / 4 * 32 + run / 8 * 4 + run % 4; }
-
-// An item of a chunk, and the place of its run.
+// An item of a chunk, the first item of its run of 64, and the place of the run in the planes: numbers that all queries
+// with its label would have to work out.
 struct Position {
-  uint16_t item, word;
+  uint16_t item, start, word;
 };
 
 // Where the relevant items of a slab are, chunk by chunk, in the order of the gallery.
@@ -36,10 +36,10 @@ struct Positions {
     for (int64_t chunk = 0; chunk < chunks; ++chunk, masks += 64) {
       first[chunk] = n;
       for (int64_t run = 0; run < 64; ++run) {
-        const int64_t word = run % 8 * 8 + run / 8;
+        const int64_t word = run % 8 * 8 + run / 8, start = 64 * run;
         for (uint64_t mask = masks[word]; mask != 0; mask &= mask - 1) {
-          in_chunk[n++] = {static_cast<uint16_t>(64 * run + __builtin_ctzll(mask)),
-                           static_cast<uint16_t>(place_of_run(run))};
+          in_chunk[n++] = {static_cast<uint16_t>(start + __builtin_ctzll(mask)), static_cast<uint16_t>(start),
+                           static_cast<uint16_t>(word)};
         }
       }
     }
@@ -47,92 +47,43 @@ struct Positions {
   }
 };
 
-// Counts along a chunk: how many items there are at a distance before each run of 64 items of the chunk, and before the
-// chunk. A lane of the planes is eight of these runs: counted step by step, and then lane by lane.
+// What there is at each distance up to the end of each of the 64 runs of a chunk; at the distances alone at which the
+// gallery has relevant items.
 struct Along {
-  uint64_t* before_run;   // [bits + 1][2][lane] four steps, of 16 bits each; at first before the run in its lane
-  uint16_t* in_lane;      // [bits + 1][lane]
-  int64_t* before_chunk;  // [bits + 1]; a rank
+  uint64_t* minus;  // [bits + 1][step][lane]; of the rank of the last one, -1 - rank
+  uint64_t** row;   // [bits + 1] where those of a distance are
 
-  // Also the distances themselves. seen: items at each distance so far, which it takes up.
-  template <class B = Bits>  // or names would be looked up where they are not
-  void count(const Slab& slab, int64_t chunk, const Flips& flips, uint8_t* bytes, int64_t* seen) const {
+  // Also the distances themselves. asked: the distances, eight in a byte. seen: how many rank before the chunk at each
+  // of them, and then behind it.
+  void count(const Slab& slab, int64_t chunk, const Flips& flips, const uint8_t* asked, uint8_t* bytes,
+             int64_t* seen) const {
     const int64_t bits = slab.bits;
     const int digits = digits_of(bits), groups = static_cast<int>(bits / 8 + 1);
     Slices slices;
     V c[most_digits];
-    uint32_t used = 0;
-    for (int64_t part = 0; part < parts; ++part) {
+    for (int64_t part = 0; part < parts; ++part) {  // its lanes, of eight runs each, are behind those before
       for (int step = 0; step < 8; ++step) {
         add_slab(slab, chunk, step, part, flips, c);
         slices.split(step, c, digits, groups);
         spread(c, digits, step, part, bytes, nullptr);
       }
       for (int h = 0; h < groups; ++h) {
-        if ((used >> h & 1) == 0 && !any_of(slices.group[h])) continue;
-        const int places = static_cast<int>(std::min<int64_t>(8, bits + 1 - 8 * h));
-        if ((used >> h & 1) == 0) {  // the parts before had none
-          used |= uint32_t{1} << h;
-          if (part > 0) {
-            std::memset(in_lane + 64 * h, 0, static_cast<size_t>(places) * 16);
-            std::memset(before_run + 128 * h, 0, static_cast<size_t>(places) * 128);
-          }
-        }
-        for (int l = 0; l < places; ++l) {
+        if (asked[h] == 0 || !any_of(slices.group[h])) continue;
+        for (uint32_t left = asked[h]; left != 0; left &= left - 1) {
+          const int l = __builtin_ctz(left);
           const int64_t d = 8 * h + l;
-          V sum = Bits::zero(), half[2];
-          const auto count = [&](int step) {
-            return Bits::count(Bits::both(slices.place[l][step], slices.group[h][step]));
-          };
-          for (int i = 0; i < 2; ++i) {
-            const V one = Bits::add(sum, count(4 * i)), two = Bits::add(one, count(4 * i + 1));
-            const V three = Bits::add(two, count(4 * i + 2));
-            const V low = Bits::either(sum, Bits::template left<16>(one));
-            half[i] = Bits::either(low, Bits::either(Bits::template left<32>(two), Bits::template left<48>(three)));
-            sum = Bits::add(three, count(4 * i + 3));
+          V in_lane[8], sum = Bits::zero();
+          for (int step = 0; step < 8; ++step) {
+            sum = Bits::add(sum, Bits::count(Bits::both(slices.place[l][step], slices.group[h][step])));
+            in_lane[step] = sum;
           }
-          uint64_t* to = before_run + 16 * d + part * Bits::words;
-          if constexpr (B::words == 8) {  // all lanes are here
-            uint64_t all = 0;
-            const V before = four_times(B::before_each(sum, all));
-            for (int i = 0; i < 2; ++i) half[i] = Bits::add(half[i], before);
-            before_chunk[d] = seen[d];
-            seen[d] += static_cast<int64_t>(all);
-          } else {
-            B::store_short(in_lane + 8 * d + part * Bits::words, sum);
-          }
-          for (int i = 0; i < 2; ++i) Bits::store(to + 8 * i, half[i]);
+          uint64_t all = 0;
+          const V before = Bits::subtract(Bits::set(static_cast<uint64_t>(-1 - seen[d])), Bits::before_each(sum, all));
+          uint64_t* to = minus + 64 * d + part * Bits::words;
+          for (int step = 0; step < 8; ++step) Bits::store(to + 8 * step, Bits::subtract(before, in_lane[step]));
+          seen[d] += static_cast<int64_t>(all);
         }
       }
-    }
-    if constexpr (B::words < 8) add_lanes<B>(bits, used, seen);
-  }
-
- private:
-  static V four_times(V v) {  // of 16 bits
-    v = Bits::either(v, Bits::template left<16>(v));
-    return Bits::either(v, Bits::template left<32>(v));
-  }
-
-  // Adds what is in the lanes before. A word has the counts of four lanes, and a product with ones their partial sums.
-  template <class B>
-  void add_lanes(int64_t bits, uint32_t used, int64_t* seen) const {
-    constexpr uint64_t one = 0x0001000100010001;
-    for (int64_t d = 0; d <= bits; ++d) {
-      if ((used >> (d / 8) & 1) == 0) continue;
-      uint64_t low = 0, high = 0;
-      std::memcpy(&low, in_lane + 8 * d, 8);
-      std::memcpy(&high, in_lane + 8 * d + 4, 8);
-      const uint64_t low_sums = low * one, high_sums = (high + (low_sums >> 48)) * one;
-      for (int64_t part = 0; part < parts; ++part) {
-        const V before = four_times(B::shorts(low_sums - low, high_sums - high, part));
-        for (int64_t half = 0; half < 2; ++half) {
-          uint64_t* run = before_run + 16 * d + 8 * half + part * Bits::words;
-          Bits::store(run, Bits::add(Bits::load(run), before));
-        }
-      }
-      before_chunk[d] = seen[d];
-      seen[d] += static_cast<int64_t>(high_sums >> 48);
     }
   }
 };
@@ -141,11 +92,11 @@ struct Along {
 class Precisions {
  public:
   void add_up_to(const Found& found, int64_t n) {
-    Eight relevant_rank, rank;
+    Eight relevant_rank, minus_rank;
     for (; done_ < n; done_ += 8) {
       read(found.relevant_rank + done_, relevant_rank);
-      read(found.rank + done_, rank);
-      sums_ += relevant_rank / rank;
+      read(found.minus_rank + done_, minus_rank);
+      sums_ -= relevant_rank / minus_rank;
     }
   }
 
@@ -154,7 +105,7 @@ class Precisions {
     const int64_t padded = (found.count + 7) / 8 * 8;
     for (int64_t i = found.count; i < padded; ++i) {
       found.relevant_rank[i] = 0;
-      found.rank[i] = 1;
+      found.minus_rank[i] = -1;
     }
     add_up_to(found, padded);
     return ((sums_[0] + sums_[1]) + (sums_[2] + sums_[3])) + ((sums_[4] + sums_[5]) + (sums_[6] + sums_[7]));
@@ -179,18 +130,15 @@ class Precisions {
 template <class Often>
 inline void rank_sliced(const Slab& slab, int64_t chunk, const Flips& flips, uint8_t* bytes, const Position* positions,
                         int64_t count, Along along, Seen seen, Found& found, Often often) {
-  along.count(slab, chunk, flips, bytes, seen.all);
-  const auto* before_run = reinterpret_cast<const char*>(along.before_run);
-  const int64_t* before_chunk = along.before_chunk;
-  int64_t *seen_relevant = seen.relevant, *rank = found.rank, *relevant_rank = found.relevant_rank;
+  along.count(slab, chunk, flips, seen.asked, bytes, seen.all);
+  uint64_t* const* row = along.row;
+  int64_t *seen_relevant = seen.relevant, *minus_rank = found.minus_rank, *relevant_rank = found.relevant_rank;
   const auto put = [&](int64_t n) {
-    const Position position = positions[n];
-    const uint64_t at = position.item, d = bytes[at];
-    const uint64_t same = Bits::equal(bytes + at / 64 * 64, static_cast<uint8_t>(d));
-    const int here = __builtin_popcountll(same << (~at & 63));  // up to itself: items behind it leave at the top
-    uint16_t before;
-    std::memcpy(&before, before_run + 2 * (64 * d + position.word), sizeof before);
-    rank[n] = before_chunk[d] + before + here;
+    const Position& position = positions[n];
+    const uint64_t d = bytes[position.item];
+    const uint64_t same = Bits::equal(bytes + position.start, static_cast<uint8_t>(d));
+    const int from_here = __builtin_popcountll(same >> (position.item & 63));
+    minus_rank[n] = static_cast<int64_t>(row[d][position.word]) + from_here;
     relevant_rank[n] = ++seen_relevant[d];
   };
   int64_t n = 0;
@@ -212,7 +160,7 @@ inline void rank_long(const uint8_t* low, const uint8_t* high, const Position* p
     const int64_t at = positions[n].item;
     for (; item <= at; ++item) ++seen.all[low[item] | high[item] << 8];
     const int64_t d = low[at] | high[at] << 8;
-    found.rank[n] = seen.all[d];
+    found.minus_rank[n] = -seen.all[d];
     found.relevant_rank[n] = ++seen.relevant[d];
   }
   for (; item < chunk_items; ++item) ++seen.all[low[item] | high[item] << 8];
@@ -223,7 +171,7 @@ inline void rank_long(const uint8_t* low, const uint8_t* high, const Position* p
 inline int64_t keep_within(Found& found, int64_t limit) {
   int64_t beyond = 0;
   for (int64_t i = 0; i < found.count; ++i) {
-    const bool is_beyond = found.rank[i] > limit;
+    const bool is_beyond = -found.minus_rank[i] > limit;
     found.relevant_rank[i] = is_beyond ? 0 : found.relevant_rank[i];
     beyond += is_beyond;
   }
@@ -234,13 +182,14 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
   const HammingInputs& in = problem.inputs;
   const HammingCut& cut = problem.cut;
   const int64_t part = index / cut.blocks, block = index % cut.blocks, bins = in.bits + 1;
+  const int64_t groups = in.bits / 8 + 1;
   const bool sliced = in.bits <= most_sliced_bits;
   const bool all_count = problem.totals != nullptr && problem.limit >= in.gallery;
   const int64_t first_query = block * query_block, queries = std::min(query_block, in.queries - first_query);
   Workspace memory;
   uint64_t *own = nullptr, *masks = nullptr;
   Flips flips{};
-  uint8_t *tags = nullptr, *bytes = nullptr;
+  uint8_t *tags = nullptr, *bytes = nullptr, *asked = nullptr;
   int64_t *all = nullptr, *relevant = nullptr;
   Found* found = nullptr;
   Along along{};
@@ -253,15 +202,19 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
   memory.add(bytes, 2 * chunk_items);
   memory.add(all, queries * bins);
   memory.add(relevant, queries * bins);
+  memory.add(asked, queries * groups);
   memory.add(found, 1);
-  memory.add(along.before_run, sliced ? bins * 16 : 0);
-  memory.add(along.in_lane, sliced ? bins * 8 : 0);
-  memory.add(along.before_chunk, sliced ? bins : 0);
+  memory.add(along.minus, sliced ? bins * 64 : 0, true);  // read at any distance, if the histogram is a wrong one
+  memory.add(along.row, sliced ? bins : 0);
   memory.add(positions.in_chunk, cut.slab_items());
   memory.add(positions.first, cut.slab_chunks + 1);
   if (!memory.allocate()) return false;
+  for (int64_t d = 0; d < bins && sliced; ++d) along.row[d] = along.minus + 64 * d;
   const int64_t* order = problem.order + first_query;
-  for (int64_t i = 0; i < queries; ++i) problem.start(part, order[i], all + i * bins, relevant + i * bins);
+  for (int64_t i = 0; i < queries; ++i) {
+    problem.start(part, order[i], all + i * bins, relevant + i * bins);
+    problem.ask(order[i], asked + i * groups);
+  }
   const int64_t end = std::min(cut.slabs, (part + 1) * problem.parts.slabs_each);
   for (int64_t slab = part * problem.parts.slabs_each; slab < end; ++slab) {
     const HammingTask task(in, cut, slab * cut.blocks + block);
@@ -271,7 +224,7 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
       const int64_t query = order[i];
       flips.make(in.q + query * in.bytes, in.bits, lines.carried);
       if (relevance.of(query)) positions.find(masks, task.chunks);
-      const Seen seen{all + i * bins, relevant + i * bins};
+      const Seen seen{all + i * bins, relevant + i * bins, asked + i * groups};
       for (int64_t chunk = 0; chunk < task.chunks; ++chunk) {
         const Position* of_chunk = positions.in_chunk + positions.first[chunk];
         const int64_t count = positions.first[chunk + 1] - positions.first[chunk];
@@ -288,7 +241,7 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
           rank_sliced(lines, chunk, flips, bytes, of_chunk, count, along, seen, *found, [](int64_t) {});
         }
         if (problem.totals == nullptr) {
-          problem.put_ranks(query, found->rank, found->relevant_rank, found->count);
+          problem.put_ranks(query, found->minus_rank, found->relevant_rank, found->count);
         } else {
           const int64_t at = slab / problem.parts.slabs_of_group * in.queries + query;
           problem.within[at] += all_count ? found->count : keep_within(*found, problem.limit);
