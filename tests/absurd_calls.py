@@ -143,7 +143,10 @@ def some_hamming() -> bool:
             (ops.hamming_topk, [q, g, random.choice((1, 2, 70, 5000)), planes]),
             (ops.hamming_histogram, [*labelled, bits, planes]),
             (ops.stable_ranks, [*labelled, histogram, planes]),
-            (ops.stable_precision_sum, [*labelled, histogram, random.choice((0, 1, 40, 5000)), planes]),
+            (
+                ops.stable_precision_sum,
+                [*labelled, histogram, random.choice((0, 1, 40, 5000)), random.choice((None, histogram)), planes],
+            ),
             (ops.bit_planes, [g, bits]),
             (ops.unpack_codes, [g, bits]),
         )
@@ -170,6 +173,8 @@ def counts_of_other_codes_are_no_way_out_of_memory() -> None:
             ops.stable_ranks(q, g, *ids, wrong)
         with contextlib.suppress(Exception):
             ops.stable_precision_sum(q, g, *ids, wrong, 100)
+        with contextlib.suppress(Exception):
+            ops.stable_precision_sum(q, g, *ids, right, 100, wrong)
         ops.average_precision(wrong)
     ops.average_precision(torch.randint(-(2**63), 2**63 - 1, (50, 9, 2)))
 

@@ -94,10 +94,11 @@ struct HammingLabelTensors {
 };
 
 // int64 [Q, bits + 1, 2], contiguous; its number of bits.
-inline int64_t bits_of_histogram(const char* op, const Tensor& histogram, const Tensor& q) {
+inline int64_t bits_of_histogram(const char* op, const Tensor& histogram, const Tensor& q,
+                                 const char* name = "histogram") {
   RDH_CHECK(histogram.dim() == 3 && histogram.scalar_type() == ScalarType::Long && histogram.device() == q.device() &&
                 histogram.size(0) == q.size(0) && histogram.size(1) >= 2 && histogram.size(2) == 2,
-            op, ": histogram must be int64 [Q, K + 1, 2] on the device of q");
+            op, ": ", name, " must be int64 [Q, K + 1, 2] on the device of q");
   return histogram.size(1) - 1;
 }
 

@@ -31,19 +31,27 @@ struct StableRanksOps {
 
   static std::tuple<Tensor, Tensor> stable_precision_sum(const Tensor& q, const Tensor& g, const Tensor& q_labels,
                                                          const Tensor& g_labels, const Tensor& histogram_,
-                                                         int64_t limit, const Optional& planes) {
+                                                         int64_t limit, const Optional& shift_,
+                                                         const Optional& planes) {
     const char* op = "stable_precision_sum";
     const HammingCodes codes(op, q, g, planes, bits_of_histogram(op, histogram_, q));
     const HammingLabelTensors labels(op, q_labels, g_labels, codes);
     const Tensor histogram = as_contiguous(histogram_, op);
-    Tensor total = fresh(q, &codes.inputs.queries, 1, ScalarType::Double);
+    if (shift_) {
+      RDH_CHECK(bits_of_histogram(op, *shift_, q, "shift") == codes.inputs.bits, op,
+                ": shift must be shaped like histogram");
+    }
+    const Tensor shift = as_contiguous(shift_ ? *shift_ : histogram_, op);
+    const int64_t size[] = {codes.inputs.queries, 3};
+    Tensor sum = fresh(q, size, 2, ScalarType::Long);
     Tensor found = fresh(q, &codes.inputs.queries, 1, ScalarType::Long);
     if (codes.inputs.queries > 0) {
       Backend::stable_precision_sum(
-          op, codes.inputs, labels.labels, static_cast<const int64_t*>(histogram.const_data_ptr()), limit,
-          static_cast<double*>(total.mutable_data_ptr()), static_cast<int64_t*>(found.mutable_data_ptr()), total);
+          op, codes.inputs, labels.labels, static_cast<const int64_t*>(histogram.const_data_ptr()),
+          shift_ ? static_cast<const int64_t*>(shift.const_data_ptr()) : nullptr, limit,
+          static_cast<int64_t*>(sum.mutable_data_ptr()), static_cast<int64_t*>(found.mutable_data_ptr()), sum);
     }
-    return {total, found};
+    return {sum, found};
   }
 
   template <class Library>

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..ops.hamming_histogram import hamming_histogram_op
-from ..ops.stable_ranks import stable_precision_sum, stable_ranks
+from ..ops.stable_ranks import exact_sums, stable_precision_sum, stable_ranks
 from ._discount import discount_sums
 from .average_precision import average_precision_of, divide_or_zero
 
@@ -63,10 +63,10 @@ class LabelledCodes:
         counts = histogram[rows].to(self.q.device)
         return stable_ranks(self.q[rows], self.g, self.q_labels[rows], self.g_labels, counts, self.planes)
 
-    def stable_precision_sum(self, histogram: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-        """Sums of precisions at the relevant items up to rank ``limit``, and the number of these items."""
+    def stable_precision_sum(self, histogram: Tensor, limit: int, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Exact sums of precisions at the relevant items up to rank ``limit``, and the number of these items."""
         counts = histogram.to(self.q.device)
-        return stable_precision_sum(self.q, self.g, self.q_labels, self.g_labels, counts, limit, self.planes)
+        return stable_precision_sum(self.q, self.g, self.q_labels, self.g_labels, counts, limit, self.planes, shift)
 
 
 def items_needed(levels: Tensor, relevant: Tensor) -> Tensor:
@@ -147,6 +147,14 @@ class HistogramRanking:
         return torch.where(reached, best.gather(1, bucket.clamp(max=n.shape[1] - 1)), 0.0)
 
 
+def stable_average_precision(total: Tensor, found: Tensor, histogram: Tensor, limit: int, denominator: str) -> Tensor:
+    """AP ``[Q]`` from the sums of precisions at the ``found`` relevant items up to rank ``limit``."""
+    if denominator == "found":
+        return divide_or_zero(total, found)
+    relevant_items = histogram[..., 1].sum(1)
+    return divide_or_zero(total, relevant_items if denominator == "relevant" else relevant_items.clamp(max=limit))
+
+
 @dataclass(frozen=True, eq=False)
 class StableRanking:
     """Ties in gallery order, counted in another pass over the codes. Keeps the codes and labels."""
@@ -158,11 +166,8 @@ class StableRanking:
         """AP of every query."""
         gallery = self.codes.g.shape[0]
         limit = gallery if topk is None else min(topk, gallery)
-        total, found = (part.cpu() for part in self.codes.stable_precision_sum(self.histogram, limit))
-        if denominator == "found":
-            return divide_or_zero(total, found)
-        relevant_items = self.histogram[..., 1].sum(1)
-        return divide_or_zero(total, relevant_items if denominator == "relevant" else relevant_items.clamp(max=limit))
+        sums, found = (part.cpu() for part in self.codes.stable_precision_sum(self.histogram, limit))
+        return stable_average_precision(exact_sums(sums), found, self.histogram, limit, denominator)
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """``(queries, number of relevant items [B], their ranks, one query behind the other)``, int64 on the CPU.

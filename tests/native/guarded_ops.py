@@ -80,7 +80,7 @@ def hamming_calls(rng: np.random.Generator) -> Iterator[Call]:
     yield "stable_ranks", (q, g, q_labels, g_labels, histogram, planes)
     yield "average_precision", (histogram,)
     limit = int(rng.integers(0, gallery + 2))
-    yield "stable_precision_sum", (q, g, q_labels, g_labels, histogram, limit, planes)
+    yield "stable_precision_sum", (q, g, q_labels, g_labels, histogram, limit, histogram if limit else None, planes)
 
 
 def packing_calls(rng: np.random.Generator) -> Iterator[Call]:

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "chance.h"
@@ -129,21 +130,35 @@ struct Case {
   }
 };
 
+using Exact = unsigned __int128;  // in units of 2^-92
+
+Exact exact(const int64_t* parts) {
+  return (static_cast<Exact>(parts[0]) << 2 * sum_digits) + (static_cast<Exact>(parts[1]) << sum_digits) +
+         static_cast<Exact>(parts[2]);
+}
+
 bool run_one(Random& random) {
   const Case c(random);
   const int64_t row = 2 * (c.bits + 1), k = c.gallery > 0 ? 1 + random.below(static_cast<int>(c.gallery)) : 0;
-  const int64_t limit = random.below(static_cast<int>(c.gallery) + 2);
+  const int64_t rest = random.pick<int64_t>({0, 0, 1000, int64_t{1} << 39});  // items of other pieces, at most
+  const int64_t some = rest / 2 + random.below(static_cast<int>(c.gallery) + 2);
+  const int64_t limit = random.one_in(4) ? std::numeric_limits<int64_t>::max() : some;
   std::vector<float> signs(static_cast<size_t>(c.queries * c.bits));
   std::vector<int16_t> all(static_cast<size_t>(c.queries * c.gallery)), nearest(static_cast<size_t>(c.queries * k));
   std::vector<int64_t> histogram(static_cast<size_t>(c.queries * row)), index(static_cast<size_t>(c.queries * k));
-  std::vector<double> total(static_cast<size_t>(c.queries));
-  std::vector<int64_t> found(static_cast<size_t>(c.queries));
+  std::vector<int64_t> shift(rest > 0 ? histogram.size() : 0), found(static_cast<size_t>(c.queries));
+  std::vector<int64_t> total(static_cast<size_t>(3 * c.queries));
+  for (size_t i = 0; i < shift.size(); i += 2) {
+    shift[i] = rest / (1 + random.below(3));
+    shift[i + 1] = shift[i] / random.pick<int64_t>({1, 7, shift[i] + 1});
+  }
+  const int64_t* const added = rest > 0 ? shift.data() : nullptr;
   cpu::unpack_codes(c.q.data(), c.queries, c.bits, signs.data(), backwards);
   if (signs != c.q_signs) return false;
-  bool enough =
-      cpu::hamming_distance(c.inputs, all.data(), backwards) &&
-      cpu::hamming_histogram(c.inputs, c.labels, histogram.data(), backwards) &&
-      cpu::stable_precision_sum(c.inputs, c.labels, histogram.data(), limit, total.data(), found.data(), backwards);
+  bool enough = cpu::hamming_distance(c.inputs, all.data(), backwards) &&
+                cpu::hamming_histogram(c.inputs, c.labels, histogram.data(), backwards) &&
+                cpu::stable_precision_sum(c.inputs, c.labels, histogram.data(), added, limit, total.data(),
+                                          found.data(), backwards);
   if (enough && k > 0) enough = cpu::hamming_topk(c.inputs, k, nearest.data(), index.data(), backwards);
   int64_t relevant_items = 0;
   for (int64_t i = 1; i < c.queries * row; i += 2) relevant_items += histogram[i];
@@ -164,17 +179,21 @@ bool run_one(Random& random) {
     const int16_t* of_query = all.data() + i * c.gallery;
     std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return of_query[a] < of_query[b]; });
     int64_t before = 0, within = 0;
-    double sum = 0;
+    Exact sum = 0;
     for (int64_t j = 0; j < c.gallery; ++j) {
       if (j < k && (index[i * k + j] != order[j] || nearest[i * k + j] != of_query[order[j]])) return false;
       if (!c.relevant(i, order[j])) continue;
       if (*rank++ != j + 1) return false;
       ++before;
-      if (j + 1 > limit) continue;
+      const int64_t at = i * row + 2 * of_query[order[j]];
+      const int64_t up_to = j + 1 + (added != nullptr ? added[at] : 0);
+      if (up_to > limit) continue;
       ++within;
-      sum += static_cast<double>(before) / static_cast<double>(j + 1);
+      const int64_t relevant_up_to = before + (added != nullptr ? added[at + 1] : 0);
+      sum += static_cast<Exact>(static_cast<double>(relevant_up_to) / static_cast<double>(up_to) * 0x1p92);
     }
-    if (found[i] != within || total[i] < sum * (1 - 1e-13) || total[i] > sum * (1 + 1e-13)) return false;
+    const int64_t* parts = total.data() + 3 * i;
+    if (found[i] != within || exact(parts) != sum || std::max(parts[1], parts[2]) >> sum_digits != 0) return false;
   }
   return rank == ranks.data() + relevant_items;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -26,11 +27,19 @@ from oracles import hamming as oracle
 from torch import Tensor
 
 from rdh_ext.ops.hamming_histogram import hamming_histogram
-from rdh_ext.ops.stable_ranks import stable_precision_sum, stable_ranks
+from rdh_ext.ops.stable_ranks import (
+    SUM_DIGITS,
+    add_sums,
+    exact_sums,
+    shift_of_piece,
+    stable_precision_sum,
+    stable_ranks,
+)
 from rdh_ext.reference import _tiles
 from rdh_ext.reference import stable_ranks as reference
 
 Case = tuple[Tensor, Tensor, Tensor, Tensor]
+UNITS = 2 ** (2 * SUM_DIGITS)
 
 
 def make_case(queries: int, gallery: int, bits: int, classes: int | None = None, distinct: int | None = None) -> Case:
@@ -39,6 +48,12 @@ def make_case(queries: int, gallery: int, bits: int, classes: int | None = None,
     if classes is None:
         return q, g, random_ids(queries, 4, 3), random_ids(gallery, 4, 4)
     return q, g, random_multi_hot(queries, classes, 3), random_multi_hot(gallery, classes, 4)
+
+
+def as_integers(sums: Tensor) -> list[int]:
+    """Exact sums in units of 2^-92, from parts that are in the one form there is."""
+    assert bool(((sums[:, 1:] >= 0) & (sums[:, 1:] < 2**SUM_DIGITS)).all())
+    return [(a << 2 * SUM_DIGITS) + (b << SUM_DIGITS) + c for a, b, c in sums.tolist()]
 
 
 def check(case: Case, bits: int, device: str, *, prepared: bool = False) -> None:
@@ -59,11 +74,15 @@ def check(case: Case, bits: int, device: str, *, prepared: bool = False) -> None
         assert np.array_equal(ranks.cpu().numpy(), np.concatenate([np.zeros(0, dtype=np.int64), *expected]))
         for limit in sorted({0, 1, gallery // 3, gallery - 1, gallery, gallery + 5} - {-1}):
             with poisoned_memory():
-                total, found = stable_precision_sum(*arguments, limit, planes)
-            assert (total.dtype, found.dtype) == (torch.float64, torch.int64)
+                parts, found = stable_precision_sum(*arguments, limit, planes)
+            assert (parts.dtype, found.dtype) == (torch.int64, torch.int64)
             assert found.tolist() == [int((row <= limit).sum()) for row in expected]
+            assert as_integers(parts) == [
+                sum(int(Fraction((i + 1) / rank) * UNITS) for i, rank in enumerate(row) if rank <= limit)
+                for row in expected
+            ]
             sums = [math.fsum((i + 1) / rank for i, rank in enumerate(row) if rank <= limit) for row in expected]
-            np.testing.assert_allclose(total.cpu().numpy(), sums, rtol=1e-14, atol=0)
+            np.testing.assert_allclose(exact_sums(parts.cpu()).numpy(), sums, rtol=2.3e-16, atol=0)
 
 
 @pytest.mark.parametrize("classes", [None, 9])
@@ -151,15 +170,56 @@ def test_no_temporary_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < largest.numel <= max(256 * 17 * 2, 2000 * 30)  # a block's counts, and the labels as they came
 
 
-def test_a_sum_does_not_depend_on_the_queries_beside_it(backend: str) -> None:
-    case = make_case(9, 9000, 12)
-    q, g, q_labels, g_labels = (part.to(backend) for part in case)
-    histogram = hamming_histogram(q, g, q_labels, g_labels)
-    together = stable_precision_sum(q, g, q_labels, g_labels, histogram, 5000)[0]
-    for i in range(9):
+def test_a_sum_depends_on_its_terms_alone(backend: str) -> None:
+    """Not on the queries beside it, and not on the pieces of the gallery: bit for bit those of the reference."""
+    case = make_case(40, 9000, 12)
+    histogram = hamming_histogram(*case)
+    expected = reference.stable_precision_sum(*case, histogram, 5000)
+    q, g, q_labels, g_labels, counts = (part.to(backend) for part in (*case, histogram))
+    together = stable_precision_sum(q, g, q_labels, g_labels, counts, 5000)
+    for part, other in zip(together, expected, strict=True):
+        assert torch.equal(part.cpu(), other)
+    for i in (0, 17):
         row = slice(i, i + 1)
-        alone = stable_precision_sum(q[row], g, q_labels[row], g_labels, histogram[row], 5000)[0]
-        assert torch.equal(alone, together[row])
+        alone = stable_precision_sum(q[row], g, q_labels[row], g_labels, counts[row], 5000)
+        assert all(torch.equal(a, b[row]) for a, b in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize("classes", [None, 9])
+@pytest.mark.parametrize("bits", [3, 24, 64, 300])
+@pytest.mark.parametrize("limit", [700, 2**63 - 1])
+def test_pieces_of_a_gallery(backend: str, limit: int, bits: int, classes: int | None) -> None:
+    """Each piece knows the whole histogram and what stands before it; the sums add up to those of the whole."""
+    for queries in (3, 40):
+        case = make_case(queries, 5000, bits, classes, distinct=None if bits > 3 else 200)
+        whole = hamming_histogram(*case, bits=bits)
+        expected = reference.stable_precision_sum(*case, whole, limit)
+        q, g, q_labels, g_labels = (part.to(backend) for part in case)
+        before = torch.zeros_like(whole)
+        sums, found = torch.zeros((queries, 3), dtype=torch.int64), torch.zeros(queries, dtype=torch.int64)
+        for piece in (slice(0, 1), slice(1, 1), slice(1, 4500), slice(4500, 5000)):
+            labels = g_labels[piece]
+            own = hamming_histogram(q, g[piece], q_labels, labels, bits=bits)
+            shift = shift_of_piece(whole, own.cpu(), before).to(backend)
+            part, count = stable_precision_sum(q, g[piece], q_labels, labels, own, limit, None, shift)
+            sums, found, before = add_sums(sums, part.cpu()), found + count.cpu(), before + own.cpu()
+        assert torch.equal(sums, expected[0])
+        assert torch.equal(found, expected[1])
+
+
+def test_ranks_of_a_huge_gallery(backend: str) -> None:
+    """A piece behind 2^39 items of others: ranks beyond 32 bits, and terms down to 2^-39."""
+    q, g, q_labels, g_labels = make_case(5, 600, 16)
+    own = hamming_histogram(q, g, q_labels, g_labels)
+    shift = torch.full_like(own, 2**39)
+    shift[1:, :, 1] = 0
+    expected = reference.stable_precision_sum(q, g, q_labels, g_labels, own, 2**63 - 1, shift)
+    arguments = (part.to(backend) for part in (q, g, q_labels, g_labels, own))
+    got = stable_precision_sum(*arguments, 2**63 - 1, None, shift.to(backend))
+    assert all(torch.equal(a.cpu(), b) for a, b in zip(got, expected, strict=True))
+    terms = oracle.stable_ranks(q.numpy(), g.numpy(), q_labels.numpy(), g_labels.numpy())[1]
+    exact = sum(int(Fraction((i + 1) / (int(rank) + 2**39)) * UNITS) for i, rank in enumerate(terms))
+    assert as_integers(got[0].cpu())[1] == exact
 
 
 @settings(max_examples=30, deadline=None)
@@ -193,4 +253,5 @@ def test_opcheck(backend: str) -> None:
         for labels in (g_labels, *prepared_labels(g_labels)):
             arguments = q, g, q_labels, labels, histogram
             torch.library.opcheck(ops.stable_ranks.default, (*arguments, planes))
-            torch.library.opcheck(ops.stable_precision_sum.default, (*arguments, 20, planes))
+            torch.library.opcheck(ops.stable_precision_sum.default, (*arguments, 20, None, planes))
+            torch.library.opcheck(ops.stable_precision_sum.default, (*arguments, 20, histogram, planes))

@@ -15,6 +15,11 @@ using namespace rdh::cuda;
 
 constexpr Sizes small{16, 64, 64, 2};
 
+double value_of(const std::vector<int64_t>& parts, size_t query) {
+  const int64_t* own = parts.data() + 3 * query;
+  return static_cast<double>(own[0]) + static_cast<double>(own[1]) * 0x1p-46 + static_cast<double>(own[2]) * 0x1p-92;
+}
+
 void expect_ranks(Form form, int64_t queries, int64_t gallery, int64_t bits, int64_t classes,
                   const Sizes& sizes = small, size_t offset = 0) {
   Pair pair(queries, gallery, bits, offset, 30);
@@ -47,9 +52,10 @@ void expect_ranks(Form form, int64_t queries, int64_t gallery, int64_t bits, int
     }
   }
   const DeviceArray<int64_t> counts(histogram), out(expected.size()), found(static_cast<size_t>(queries));
-  const DeviceArray<double> total(static_cast<size_t>(queries));
+  const DeviceArray<int64_t> total(static_cast<size_t>(queries * 3));
   const DeviceArray<char> workspace(static_cast<size_t>(ranks_workspace(in, view, sizes)));
-  const Results all{out.data(), 0, nullptr, nullptr}, summed{nullptr, limit, total.data(), found.data()};
+  const Results all{out.data(), nullptr, 0, nullptr, nullptr},
+      summed{nullptr, nullptr, limit, total.data(), found.data()};
   EXPECT(ranks(in, view, counts.data(), all, workspace.data(), sizes, nullptr) == cudaSuccess);
   FINISH();
   EXPECT(out.read() == expected, "%d x %d, %d bits", int(queries), int(gallery), int(bits));
@@ -57,8 +63,71 @@ void expect_ranks(Form form, int64_t queries, int64_t gallery, int64_t bits, int
   FINISH();
   EXPECT(found.read() == within, "%d x %d, %d bits", int(queries), int(gallery), int(bits));
   for (size_t i = 0; i < sums.size(); ++i) {
-    const double sum = static_cast<double>(sums[i]);
-    EXPECT(std::fabs(total.read()[i] - sum) <= 1.2e-16 * sum, "query %d: %.17g, %.17g", int(i), total.read()[i], sum);
+    const double sum = static_cast<double>(sums[i]), got = value_of(total.read(), i);
+    EXPECT(std::fabs(got - sum) <= 2.3e-16 * sum, "query %d: %.17g, %.17g", int(i), got, sum);
+  }
+}
+
+// The sums over two pieces, the second of which knows of the first and the first of the second, are those of the whole.
+void expect_pieces(Form form, int64_t queries, int64_t first, int64_t second, int64_t bits, int64_t classes,
+                   const Sizes& sizes = small) {
+  Pair pair(queries, first + second, bits, 0, 20);
+  const Labels labels(form, queries, first + second, classes, pair.random);
+  const auto view = labels.view();
+  const auto in = pair.inputs();
+  const int64_t row = 2 * (bits + 1);
+  std::vector<int64_t> whole(static_cast<size_t>(queries * row)), early(whole.size()), shifts[2];
+  for (int64_t i = 0; i < queries; ++i) {
+    for (int64_t j = 0; j < first + second; ++j) {
+      const auto at = static_cast<size_t>(i * row + 2 * distance(pair.q, i, pair.g, j));
+      for (auto* counts : {&whole, &early}) {
+        if (counts == &early && j >= first) continue;
+        ++(*counts)[at];
+        (*counts)[at + 1] += labels.relevant(i, j);
+      }
+    }
+  }
+  for (auto& shift : shifts) shift.resize(whole.size());
+  for (int64_t i = 0; i < queries; ++i) {
+    for (int64_t kind = 0; kind < 2; ++kind) {
+      int64_t closer[2] = {};
+      for (auto at = static_cast<size_t>(i * row + kind); at < static_cast<size_t>((i + 1) * row); at += 2) {
+        shifts[0][at] = closer[0];
+        shifts[1][at] = closer[1] + early[at];
+        closer[0] += whole[at] - early[at];
+        closer[1] += early[at];
+      }
+    }
+  }
+  const int64_t limit = (first + second) * 2 / 3;
+  std::vector<int64_t> sums[3], found[3];
+  for (int piece = 0; piece < 3; ++piece) {  // the third is the whole
+    rdh::HammingInputs some = in;
+    rdh::HammingLabels of_some = view;
+    if (piece == 1) {
+      some.g += first * in.bytes;
+      of_some.g_ids = static_cast<const uint8_t*>(view.g_ids) + first * view.g_id_bytes;
+      if (of_some.g_rows != nullptr) of_some.g_rows += first * view.classes;
+    }
+    if (piece < 2) some.gallery = piece == 0 ? first : second;
+    const DeviceArray<int64_t> counts(whole), shift(piece < 2 ? shifts[piece] : whole);
+    const DeviceArray<int64_t> total(static_cast<size_t>(3 * queries)), within(static_cast<size_t>(queries));
+    const DeviceArray<char> workspace(static_cast<size_t>(ranks_workspace(some, of_some, sizes)));
+    const Results results{nullptr, piece < 2 ? shift.data() : nullptr, limit, total.data(), within.data()};
+    EXPECT(ranks(some, of_some, counts.data(), results, workspace.data(), sizes, nullptr) == cudaSuccess);
+    FINISH();
+    sums[piece] = total.read();
+    found[piece] = within.read();
+  }
+  for (size_t i = 0; i < static_cast<size_t>(queries); ++i) {
+    EXPECT(found[0][i] + found[1][i] == found[2][i], "query %d", int(i));
+    int64_t carry = 0;
+    for (size_t part = 3 * i + 2; part > 3 * i; --part) {
+      const int64_t sum = sums[0][part] + sums[1][part] + carry;
+      EXPECT((sum & ((int64_t{1} << rdh::sum_digits) - 1)) == sums[2][part], "query %d, part %d", int(i), int(part));
+      carry = sum >> rdh::sum_digits;
+    }
+    EXPECT(sums[0][3 * i] + sums[1][3 * i] + carry == sums[2][3 * i], "query %d", int(i));
   }
 }
 
@@ -84,6 +153,12 @@ TEST(flushed) {
   expect_ranks(Form::bytes8, 20, 200, 16, 3, Sizes{1, 1024, 64, 2});
   expect_ranks(Form::planes, 20, 200, 16, 3, Sizes{1, 1024, 64, 2});
 }
+TEST(pieces) {
+  expect_pieces(Form::bytes8, 18, 90, 130, 24, 4);
+  expect_pieces(Form::bytes1, 3, 1, 100, 130, 3);
+  expect_pieces(Form::rows, 18, 120, 30, 7, 9);
+  expect_pieces(Form::bytes8, 40, 70, 20, 8, 3, Sizes{2, 64, 64, 2});  // queries in groups
+}
 TEST(many_queries) {  // more than a block has threads
   expect_ranks(Form::bytes8, 300, 3, 2, 2, Sizes{16, 64, 64, 2});
 }
@@ -100,11 +175,11 @@ TEST(as_it_is) {
   std::vector<int64_t> less(3 * 17 * 2);
   less[1] = less[2 * 17 + 1] = less[4 * 17 + 1] = 2;
   const DeviceArray<int64_t> histogram(less), out(6), found(3);
-  const DeviceArray<double> total(3);
+  const DeviceArray<int64_t> total(9);
   const DeviceArray<char> workspace(static_cast<size_t>(stable_ranks_workspace(in, labels.view())));
   launch_stable_ranks(in, labels.view(), histogram.data(), out.data(), workspace.data(), nullptr);
-  launch_stable_precision_sum(in, labels.view(), histogram.data(), 100, total.data(), found.data(), workspace.data(),
-                              nullptr);
+  launch_stable_precision_sum(in, labels.view(), histogram.data(), nullptr, 100, total.data(), found.data(),
+                              workspace.data(), nullptr);
   FINISH();
   for (int64_t i = 0; i < 3; ++i) {
     int64_t relevant = 0;

@@ -25,9 +25,9 @@ struct Backend {
   }
 
   static void stable_precision_sum(const char* op, const HammingInputs& inputs, const HammingLabels& labels,
-                                   const int64_t* histogram, int64_t limit, double* total, int64_t* found,
-                                   const Tensor&) {
-    RDH_CHECK(cpu::stable_precision_sum(inputs, labels, histogram, limit, total, found, torch_parallel), op,
+                                   const int64_t* histogram, const int64_t* shift, int64_t limit, int64_t* sum,
+                                   int64_t* found, const Tensor&) {
+    RDH_CHECK(cpu::stable_precision_sum(inputs, labels, histogram, shift, limit, sum, found, torch_parallel), op,
               ": out of memory");
   }
 };

@@ -32,11 +32,11 @@ struct Backend {
   }
 
   static void stable_precision_sum(const char* op, const HammingInputs& inputs, const HammingLabels& labels,
-                                   const int64_t* histogram, int64_t limit, double* total, int64_t* found,
-                                   const Tensor& t) {
+                                   const int64_t* histogram, const int64_t* shift, int64_t limit, int64_t* sum,
+                                   int64_t* found, const Tensor& t) {
     const DeviceGuard guard(t.get_device_index());
     Tensor workspace = workspace_of(inputs, labels, t);
-    check_launch(op, cuda::launch_stable_precision_sum(inputs, labels, histogram, limit, total, found,
+    check_launch(op, cuda::launch_stable_precision_sum(inputs, labels, histogram, shift, limit, sum, found,
                                                        workspace.mutable_data_ptr(), current_stream(t)));
   }
 

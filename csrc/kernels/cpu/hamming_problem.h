@@ -91,19 +91,16 @@ class SharedLines {
   int64_t words_ = 0;
 };
 
-// Few queries leave threads without work, unless the gallery is cut into parts, whose answers are put together. A part
-// is some of the groups, of which there are up to 16 whatever the queries are: sums over a group are the same for all
-// cuts into parts.
+// Few queries leave threads without work, unless the gallery is cut into parts, whose answers are put together.
 struct HammingParts {
-  int64_t slabs_of_group, groups, slabs_each, count;
+  int64_t slabs_each, count;
 
   HammingParts(const HammingCut& cut) {
     constexpr int64_t most = 16;
-    slabs_of_group = std::max<int64_t>(1, (cut.slabs + most - 1) / most);
-    groups = std::max<int64_t>(1, (cut.slabs + slabs_of_group - 1) / slabs_of_group);
-    const int64_t wanted = std::clamp<int64_t>(most / std::max<int64_t>(1, cut.blocks), 1, groups);
-    slabs_each = slabs_of_group * ((groups + wanted - 1) / wanted);
-    count = std::max<int64_t>(1, (cut.slabs + slabs_each - 1) / slabs_each);
+    const int64_t slabs = std::max<int64_t>(1, cut.slabs);
+    const int64_t wanted = std::clamp<int64_t>(most / std::max<int64_t>(1, cut.blocks), 1, slabs);
+    slabs_each = (slabs + wanted - 1) / wanted;
+    count = (slabs + slabs_each - 1) / slabs_each;
   }
 };
 

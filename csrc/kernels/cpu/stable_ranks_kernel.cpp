@@ -1,9 +1,8 @@
 // Computes:  ranks of relevant items with ties in gallery order, or the sum of precisions at them:
 //            kernels/stable_ranks.h.
 // Algorithm: the histogram says how many items come before the first one at a distance, and at which distances there
-// are
-//            relevant items at all; from there on the items at these are counted along the gallery. Distances as masks,
-//            like in hamming_histogram_kernel.cpp; a lane of the planes is eight runs of 64 items, so that the
+//            are relevant items at all; from there on the items at these are counted along the gallery. Distances as
+//            masks, like in hamming_histogram_kernel.cpp; a lane of the planes is eight runs of 64 items, so that the
 //            population counts of a mask, summed register by register and then over lanes, say what rank the last item
 //            of each run has. A relevant item goes back from there by those of its run that stand behind it, found by
 //            one comparison of distances as bytes. Above 255 bits: a number per distance, counted up item by item.
@@ -12,12 +11,13 @@
 //            given. 16 (K + 1) bytes per query, 520 (K + 1) per task. Few queries: the gallery in parts, and the
 //            histogram of each, 16 (K + 1) bytes per query and part.
 // Tiling:    blocks of 128 queries by parts of the gallery; 4,096 items at a time.
-// Numerics:  ranks are integers. Precisions are quotients of doubles, which hold ranks exactly up to 2^53, summed in an
-//            order that K and the gallery alone decide: eight sums over a chunk of 4,096 items, chunk by chunk within
-//            a sixteenth of the gallery, then these.
+// Numerics:  ranks are integers. Precisions are quotients of doubles, which hold ranks exactly up to 2^53; their sum is
+//            exact (kernels/stable_ranks.h): it depends on nothing but the terms.
 // Limits:    K up to 4096.
 
 #include "kernels/stable_ranks.h"
+
+#include <limits>
 
 #include "common/cpu_level.h"
 #include "common/intrinsics.h"
@@ -29,21 +29,45 @@
 namespace rdh::cpu {
 namespace {
 
+// In units of 2^-92, 128 bits.
+struct ExactSum {
+  uint64_t high = 0, low = 0;
+
+  void add(const ExactSum& other) {
+    low += other.low;
+    high += other.high + (low < other.low ? 1 : 0);
+  }
+  // coarse 2^-46 + fine 2^-92, of which the second may be negative.
+  void add(int64_t coarse, int64_t fine) {
+    const auto c = static_cast<uint64_t>(coarse);
+    add({c >> (64 - sum_digits), c << sum_digits});
+    add({fine < 0 ? ~uint64_t{0} : 0, static_cast<uint64_t>(fine)});
+  }
+  void put(int64_t* parts) const {
+    constexpr uint64_t digits = (uint64_t{1} << sum_digits) - 1;
+    parts[0] = static_cast<int64_t>(high >> (2 * sum_digits - 64));
+    parts[1] = static_cast<int64_t>((high << (64 - sum_digits) | low >> sum_digits) & digits);
+    parts[2] = static_cast<int64_t>(low & digits);
+  }
+};
+
 struct RanksProblem {
   HammingInputs inputs;
   HammingLabels labels;
   HammingCut cut;
   HammingParts parts;
-  const SharedLines* lines;
-  const int64_t* order;            // of the queries
-  const uint64_t* label_planes;    // of multi-hot labels
-  const int64_t* histogram;        // of the whole gallery
-  const int64_t* part_histograms;  // [parts, queries, bits + 1, 2], where there are several
-  int64_t limit;
-  double* totals;             // [groups, queries], where precisions are wanted
-  int64_t* within;            // [groups, queries]
-  int64_t* ranks;             // where they are wanted
-  const int64_t* first_rank;  // of a query, [queries + 1]
+  const SharedLines* lines = nullptr;
+  const int64_t* order = nullptr;            // of the queries
+  const uint64_t* label_planes = nullptr;    // of multi-hot labels
+  const int64_t* histogram = nullptr;        // of the whole gallery
+  const int64_t* part_histograms = nullptr;  // [parts, queries, bits + 1, 2], where there are several
+  const int64_t* shift = nullptr;            // of ranks, or null
+  int64_t limit = 0;
+  bool is_unlimited = false;            // no rank is beyond the limit
+  ExactSum* sums = nullptr;             // [parts, queries], where precisions are wanted
+  int64_t* within = nullptr;            // [parts, queries]
+  int64_t* ranks = nullptr;             // where they are wanted
+  const int64_t* first_rank = nullptr;  // of a query, [queries + 1]
 
   int64_t row() const { return 2 * (inputs.bits + 1); }
 
@@ -59,10 +83,15 @@ struct RanksProblem {
     }
     for (int64_t earlier = 0; earlier < part; ++earlier) {
       const int64_t* of_part = part_histograms + (earlier * inputs.queries + query) * row();
-      for (int64_t d = 0; d <= inputs.bits; ++d) {
-        all[d] += of_part[2 * d];
-        relevant[d] += of_part[2 * d + 1];
-      }
+      add(of_part, all, relevant);
+    }
+    if (shift != nullptr) add(shift + query * row(), all, relevant);
+  }
+
+  void add(const int64_t* counts, int64_t* all, int64_t* relevant) const {
+    for (int64_t d = 0; d <= inputs.bits; ++d) {
+      all[d] += counts[2 * d];
+      relevant[d] += counts[2 * d + 1];
     }
   }
 
@@ -136,8 +165,9 @@ bool run(RanksProblem& problem, const Parallel& parallel) {
 bool stable_ranks(const HammingInputs& inputs, const HammingLabels& labels, const int64_t* histogram, int64_t* ranks,
                   const Parallel& parallel) {
   const HammingCut cut(inputs, SlabSize::whole);
-  RanksProblem problem{inputs,    labels,  cut, HammingParts(cut), nullptr, nullptr, nullptr,
-                       histogram, nullptr, 0,   nullptr,           nullptr, ranks,   nullptr};
+  RanksProblem problem{inputs, labels, cut, HammingParts(cut)};
+  problem.histogram = histogram;
+  problem.ranks = ranks;
   std::vector<int64_t> first(static_cast<size_t>(inputs.queries) + 1, 0);
   for (int64_t query = 0; query < inputs.queries; ++query) {
     first[query + 1] = first[query];
@@ -148,22 +178,26 @@ bool stable_ranks(const HammingInputs& inputs, const HammingLabels& labels, cons
 }
 
 bool stable_precision_sum(const HammingInputs& inputs, const HammingLabels& labels, const int64_t* histogram,
-                          int64_t limit, double* total, int64_t* found, const Parallel& parallel) {
+                          const int64_t* shift, int64_t limit, int64_t* sum, int64_t* found, const Parallel& parallel) {
   const HammingCut cut(inputs, SlabSize::whole);
-  RanksProblem problem{inputs,    labels,  cut,   HammingParts(cut), nullptr, nullptr, nullptr,
-                       histogram, nullptr, limit, nullptr,           nullptr, nullptr, nullptr};
+  RanksProblem problem{inputs, labels, cut, HammingParts(cut)};
+  problem.histogram = histogram;
+  problem.shift = shift;
+  problem.limit = limit;
+  problem.is_unlimited = limit >= (shift == nullptr ? inputs.gallery : std::numeric_limits<int64_t>::max());
   Workspace memory;
-  const int64_t entries = problem.parts.groups * inputs.queries;
-  memory.add(problem.totals, entries, true);
+  const int64_t entries = problem.parts.count * inputs.queries;
+  memory.add(problem.sums, entries, true);
   memory.add(problem.within, entries, true);
   if (!memory.allocate() || !run(problem, parallel)) return false;
   for (int64_t query = 0; query < inputs.queries; ++query) {
-    total[query] = 0;
+    ExactSum all;
     found[query] = 0;
-    for (int64_t group = 0; group < problem.parts.groups; ++group) {
-      total[query] += problem.totals[group * inputs.queries + query];
-      found[query] += problem.within[group * inputs.queries + query];
+    for (int64_t part = 0; part < problem.parts.count; ++part) {
+      all.add(problem.sums[part * inputs.queries + query]);
+      found[query] += problem.within[part * inputs.queries + query];
     }
+    all.put(sum + 3 * query);
   }
   return true;
 }

@@ -20,10 +20,9 @@ struct Found {
   int64_t minus_rank[chunk_items], relevant_rank[chunk_items];
 };
 
-// An item of a chunk, the first item of its run of 64, and the place of the run in the planes: numbers that all queries
-// with its label would have to work out.
+// An item of a chunk, and the place of its run of 64 in the planes.
 struct Position {
-  uint16_t item, start, word;
+  uint16_t item, word;
 };
 
 // Where the relevant items of a slab are, chunk by chunk, in the order of the gallery.
@@ -36,10 +35,9 @@ struct Positions {
     for (int64_t chunk = 0; chunk < chunks; ++chunk, masks += 64) {
       first[chunk] = n;
       for (int64_t run = 0; run < 64; ++run) {
-        const int64_t word = run % 8 * 8 + run / 8, start = 64 * run;
+        const int64_t word = run % 8 * 8 + run / 8;
         for (uint64_t mask = masks[word]; mask != 0; mask &= mask - 1) {
-          in_chunk[n++] = {static_cast<uint16_t>(start + __builtin_ctzll(mask)), static_cast<uint16_t>(start),
-                           static_cast<uint16_t>(word)};
+          in_chunk[n++] = {static_cast<uint16_t>(64 * run + __builtin_ctzll(mask)), static_cast<uint16_t>(word)};
         }
       }
     }
@@ -88,27 +86,33 @@ struct Along {
   }
 };
 
-// In a fixed order: eight sums side by side, and then those.
+// The exact sum of precisions. A number whose last digit is 2^-46 takes up what a term has of such multiples, and one
+// whose last digit is 2^-92 the rest: for 62 terms they stay between the powers of two that they are between.
 class Precisions {
  public:
-  void add_up_to(const Found& found, int64_t n) {
+  explicit Precisions(ExactSum& sum) : sum_(sum) {}
+
+  [[gnu::always_inline]] void add_up_to(const Found& found, int64_t n) {
     Eight relevant_rank, minus_rank;
     for (; done_ < n; done_ += 8) {
       read(found.relevant_rank + done_, relevant_rank);
       read(found.minus_rank + done_, minus_rank);
-      sums_ -= relevant_rank / minus_rank;
+      const Eight minus = relevant_rank / minus_rank, before = coarse_;
+      coarse_ = before + minus;
+      fine_ += minus - (coarse_ - before);
+      if (--room_ == 0) flush();
     }
   }
 
   // All that were found.
-  double total(Found& found) {
+  void finish(Found& found) {
     const int64_t padded = (found.count + 7) / 8 * 8;
     for (int64_t i = found.count; i < padded; ++i) {
       found.relevant_rank[i] = 0;
       found.minus_rank[i] = -1;
     }
     add_up_to(found, padded);
-    return ((sums_[0] + sums_[1]) + (sums_[2] + sums_[3])) + ((sums_[4] + sums_[5]) + (sums_[6] + sums_[7]));
+    flush();
   }
 
  private:
@@ -122,8 +126,30 @@ class Precisions {
     to = __builtin_convertvector(ranks, Eight);
   }
 
-  Eight sums_{};
+  [[gnu::always_inline]] void flush() {
+    const Eight coarse = coarse_, fine = fine_;  // copies: what a function sees is in memory
+    give(sum_, coarse, fine);
+    coarse_ = Eight{} + from_coarse;
+    fine_ = Eight{} + from_fine;
+    room_ = 62;
+  }
+
+  [[gnu::noinline]] static void give(ExactSum& sum, const Eight& coarse, const Eight& fine) {
+    const EightRanks coarse_digits = __builtin_convertvector((from_coarse - coarse) * 0x1p46, EightRanks);
+    const EightRanks fine_digits = __builtin_convertvector((from_fine - fine) * 0x1p92, EightRanks);
+    int64_t all_coarse = 0, all_fine = 0;
+    for (int i = 0; i < 8; ++i) {
+      all_coarse += coarse_digits[i];
+      all_fine += fine_digits[i];
+    }
+    sum.add(all_coarse, all_fine);
+  }
+
+  static constexpr double from_coarse = 0x1.fcp6, from_fine = 0x1.8p-40;
+  ExactSum& sum_;
+  Eight coarse_ = Eight{} + from_coarse, fine_ = Eight{} + from_fine;
   int64_t done_ = 0;
+  int room_ = 62;
 };
 
 // Calls often(n) when n have been found, now and then.
@@ -136,7 +162,7 @@ inline void rank_sliced(const Slab& slab, int64_t chunk, const Flips& flips, uin
   const auto put = [&](int64_t n) {
     const Position& position = positions[n];
     const uint64_t d = bytes[position.item];
-    const uint64_t same = Bits::equal(bytes + position.start, static_cast<uint8_t>(d));
+    const uint64_t same = Bits::equal(bytes + position.item / 64 * 64, static_cast<uint8_t>(d));
     const int from_here = __builtin_popcountll(same >> (position.item & 63));
     minus_rank[n] = static_cast<int64_t>(row[d][position.word]) + from_here;
     relevant_rank[n] = ++seen_relevant[d];
@@ -184,7 +210,7 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
   const int64_t part = index / cut.blocks, block = index % cut.blocks, bins = in.bits + 1;
   const int64_t groups = in.bits / 8 + 1;
   const bool sliced = in.bits <= most_sliced_bits;
-  const bool all_count = problem.totals != nullptr && problem.limit >= in.gallery;
+  const bool all_count = problem.sums != nullptr && problem.is_unlimited;
   const int64_t first_query = block * query_block, queries = std::min(query_block, in.queries - first_query);
   Workspace memory;
   uint64_t *own = nullptr, *masks = nullptr;
@@ -228,7 +254,9 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
       for (int64_t chunk = 0; chunk < task.chunks; ++chunk) {
         const Position* of_chunk = positions.in_chunk + positions.first[chunk];
         const int64_t count = positions.first[chunk + 1] - positions.first[chunk];
-        Precisions precisions;
+        const int64_t at = part * in.queries + query;
+        ExactSum unused, &sum = problem.sums != nullptr ? problem.sums[at] : unused;
+        Precisions precisions(sum);
         // sixteen items late, when they are in the cache: a division takes as long as two items, which wait for it
         // no longer
         const auto add_some = [&](int64_t n) { precisions.add_up_to(*found, n - 16); };
@@ -240,12 +268,11 @@ inline bool run_task(const RanksProblem& problem, int64_t index) {
         } else {
           rank_sliced(lines, chunk, flips, bytes, of_chunk, count, along, seen, *found, [](int64_t) {});
         }
-        if (problem.totals == nullptr) {
+        if (problem.sums == nullptr) {
           problem.put_ranks(query, found->minus_rank, found->relevant_rank, found->count);
         } else {
-          const int64_t at = slab / problem.parts.slabs_of_group * in.queries + query;
           problem.within[at] += all_count ? found->count : keep_within(*found, problem.limit);
-          problem.totals[at] += precisions.total(*found);
+          precisions.finish(*found);
         }
       }
     }

@@ -15,10 +15,9 @@
 //            0.9e12. Both: 0.5e12. Every relevant item is 160 bytes from L2: a half relevant is 80 bytes per pair,
 //            6e10.
 // Numerics:  ranks and counts are exact. A term (relevant items up to the rank) / rank is rounded to double; their sum
-//            is exact, in integers of 128 bits, and rounded at the end, within 1 ulp: it depends on nothing but the
-//            terms. No atomics.
-// Limits:    any Q, C and K up to 4,096; G up to 2^35 (counts of 32 bits for each of 16 streams); rows at any address.
-//            A histogram of other inputs gives wrong ranks, none of them outside of the result.
+//            is exact, in integers of 128 bits: it depends on nothing but the terms. No atomics.
+// Limits:    any Q, C and K up to 4,096; G up to 2^35 (counts of 32 bits for each of 16 streams), ranks up to 2^40;
+//            rows at any address. A histogram of other inputs gives wrong ranks, none of them outside of the result.
 // References: kernels/stable_ranks.h.
 
 #include <cuda_runtime.h>
@@ -84,7 +83,7 @@ __global__ void __launch_bounds__(Threads) offsets_kernel(int64_t* offsets, int6
   if (me == 0) offsets[queries] = before;
 }
 
-// A sum of at most 2^35 terms of 2^-35 to 1, exact, in units of 2^-88.
+// A sum of at most 2^35 terms of 2^-40 to 1, exact, in units of 2^-92.
 struct Sum {
   uint64_t high = 0, low = 0;
 
@@ -95,12 +94,15 @@ struct Sum {
   __device__ __forceinline__ void add(double term) {
     uint64_t bits;
     memcpy(&bits, &term, sizeof bits);
-    const int shift = static_cast<int>(bits >> 52) - (1023 + 52 - 88);  // 1 to 36
+    const int shift = static_cast<int>(bits >> 52) - (1023 + 52 - 2 * sum_digits);  // 0 to 40
     const uint64_t digits = (bits & ((uint64_t{1} << 52) - 1)) | uint64_t{1} << 52;
-    add(digits >> (64 - shift), digits << shift);
+    add(digits >> 1 >> (63 - shift), digits << shift);
   }
-  __device__ __forceinline__ double value() const {
-    return static_cast<double>(high) * 0x1p-24 + static_cast<double>(low) * 0x1p-88;
+  __device__ __forceinline__ void put(int64_t* parts) const {
+    constexpr uint64_t digits = (uint64_t{1} << sum_digits) - 1;
+    parts[0] = static_cast<int64_t>(high >> (2 * sum_digits - 64));
+    parts[1] = static_cast<int64_t>((high << (64 - sum_digits) | low >> sum_digits) & digits);
+    parts[2] = static_cast<int64_t>(low & digits);
   }
 };
 
@@ -130,6 +132,17 @@ struct TakeRank {
   }
 };
 
+// What other pieces of the gallery have before the items of this one. A warp has a column of a tile at a time.
+template <int Threads>
+__global__ void __launch_bounds__(Threads) shift_kernel(Scan s, Counts c, const int64_t* __restrict__ shift) {
+  const int64_t all = s.tiles * c.columns * 32;
+  for (int64_t i = first_item<Threads>(); i < all; i += item_step<Threads>()) {
+    const int tile = s.partition.tile, lane = static_cast<int>(i % 32);
+    const int64_t query = (s.first_tile + i / 32 / c.columns) * tile + lane % tile;
+    if (query < s.queries) c.starts[i] += shift[query * c.columns + i / 32 % c.columns];
+  }
+}
+
 template <int R, int W, int Threads>
 __global__ void __launch_bounds__(Threads, 5) rank_kernel(Scan s, Counts c, Wanted wanted) {
   DYN_SMEM(unsigned char, memory);
@@ -152,7 +165,7 @@ __global__ void __launch_bounds__(Threads, 5) rank_kernel(Scan s, Counts c, Want
 // A warp has a tile: the sums of its lanes over slabs, then over streams.
 template <int Threads>
 __global__ void __launch_bounds__(Threads)
-    totals_kernel(Scan s, const uint64_t* __restrict__ sums, double* total, int64_t* found) {
+    totals_kernel(Scan s, const uint64_t* __restrict__ sums, int64_t* total, int64_t* found) {
   const int tile = s.partition.tile, lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t own = first_item<Threads>() / 32;
   if (own >= s.tiles) return;
@@ -173,15 +186,15 @@ __global__ void __launch_bounds__(Threads)
   }
   const int64_t query = (s.first_tile + own) * tile + lane;
   if (lane < tile && query < s.queries) {
-    total[query] = of_query.value();
+    of_query.put(total + 3 * query);
     found[query] = static_cast<int64_t>(all_found);
   }
 }
 
 template <int Threads>
-__global__ void __launch_bounds__(Threads) zero_kernel(double* totals, int64_t* found, int64_t n) {
+__global__ void __launch_bounds__(Threads) zero_kernel(int64_t* totals, int64_t* found, int64_t n) {
   for (int64_t i = first_item<Threads>(); i < n; i += item_step<Threads>()) {
-    totals[i] = 0;
+    for (int part = 0; part < 3; ++part) totals[3 * i + part] = 0;
     found[i] = 0;
   }
 }
@@ -207,8 +220,9 @@ struct Plan {
 // Where the results go: ranks, or totals and their counts.
 struct Results {
   int64_t* ranks;
+  const int64_t* shift;
   int64_t limit;
-  double* total;
+  int64_t* total;
   int64_t* found;
 };
 
@@ -219,6 +233,11 @@ void ranks_of(const HammingInputs& in, const Plan& plan, const Results& results,
   for (; s.first_tile < s.partition.tiles; s.first_tile += plan.groups.tiles) {
     s.tiles = least(plan.groups.tiles, s.partition.tiles - s.first_tile);
     count<R>(in, s, plan.groups, 0, nullptr, stream);
+    if (results.shift != nullptr) {
+      const int64_t blocks = divided_up(s.tiles * plan.groups.counts.columns, column_threads / 32);
+      LAUNCH((shift_kernel<column_threads>), static_cast<unsigned>(least(blocks, plan.groups.column_blocks)),
+             column_threads, 0, stream, s, plan.groups.counts, results.shift);
+    }
     by_words(in, [&](auto words) {
       constexpr int w = decltype(words)::value;
       LAUNCH((rank_kernel<R, w, scan_threads<w>>), scan_blocks<w>(s), scan_threads<w>, (scan_shared_bytes<R, w>(s)),
@@ -276,13 +295,14 @@ int64_t stable_ranks_workspace(const HammingInputs& inputs, const HammingLabels&
 int launch_stable_ranks(const HammingInputs& inputs, const HammingLabels& labels, const int64_t* histogram,
                         int64_t* ranks_, void* workspace, void* stream) {
   if (ranks_ == nullptr) return cudaSuccess;  // there are none
-  return ranks(inputs, labels, histogram, {ranks_, 0, nullptr, nullptr}, workspace, usual_sizes(inputs),
+  return ranks(inputs, labels, histogram, {ranks_, nullptr, 0, nullptr, nullptr}, workspace, usual_sizes(inputs),
                static_cast<cudaStream_t>(stream));
 }
 
 int launch_stable_precision_sum(const HammingInputs& inputs, const HammingLabels& labels, const int64_t* histogram,
-                                int64_t limit, double* total, int64_t* found, void* workspace, void* stream) {
-  return ranks(inputs, labels, histogram, {nullptr, limit, total, found}, workspace, usual_sizes(inputs),
+                                const int64_t* shift, int64_t limit, int64_t* sum, int64_t* found, void* workspace,
+                                void* stream) {
+  return ranks(inputs, labels, histogram, {nullptr, shift, limit, sum, found}, workspace, usual_sizes(inputs),
                static_cast<cudaStream_t>(stream));
 }
 

@@ -21,6 +21,8 @@ EXPORT int simt_stable_ranks(const HammingInputs* inputs, const HammingLabels* l
 }
 
 EXPORT int simt_stable_precision_sum(const HammingInputs* inputs, const HammingLabels* labels, const int64_t* histogram,
-                                     int64_t limit, double* total, int64_t* found, void* workspace) {
-  return rdh::cuda::launch_stable_precision_sum(*inputs, *labels, histogram, limit, total, found, workspace, nullptr);
+                                     const int64_t* shift, int64_t limit, int64_t* sum, int64_t* found,
+                                     void* workspace) {
+  return rdh::cuda::launch_stable_precision_sum(*inputs, *labels, histogram, shift, limit, sum, found, workspace,
+                                                nullptr);
 }

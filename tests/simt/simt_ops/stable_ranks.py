@@ -40,15 +40,17 @@ def _stable_precision_sum(
     g_labels: Tensor,
     histogram: Tensor,
     limit: int,
+    shift: Tensor | None = None,
     planes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     q, g, q_labels, g_labels, histogram = _contiguous(q, g, q_labels, g_labels, histogram)
-    total, found = torch.empty(q.size(0), dtype=torch.float64), torch.empty(q.size(0), dtype=torch.int64)
+    shift = None if shift is None else shift.contiguous()
+    sums, found = torch.empty((q.size(0), 3), dtype=torch.int64), torch.empty(q.size(0), dtype=torch.int64)
     inputs, labels = inputs_of(q, g, histogram.size(1) - 1), labels_of(q_labels, g_labels)
     arguments = ctypes.byref(inputs), ctypes.byref(labels)
     workspace = workspace_of("simt_stable_ranks_workspace", *arguments)
-    call("simt_stable_precision_sum", *arguments, histogram, c_int64(limit), total, found, workspace)
-    return total, found
+    call("simt_stable_precision_sum", *arguments, histogram, shift, c_int64(limit), sums, found, workspace)
+    return sums, found
 
 
 OPS: dict[str, Callable[..., Any]] = {
