@@ -20,7 +20,7 @@ PATIENCE = 300.0
 """Seconds until processes that do not end are red; on an idle machine they take ten."""
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     environment = {**os.environ, "PYTHONPATH": str(Path(rdh_ext.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     if "lo" in (name for _, name in socket.if_nameindex()):  # whatever the name of this machine resolves to
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -37,8 +37,10 @@ def _wait(processes: list[subprocess.Popen[bytes]]) -> None:
         time.sleep(0.05)
 
 
-def run_ranks(folder: Path, *, backend: str = "gloo", device: str = "cpu", world: int = 2) -> list[dict[str, Any]]:
-    """What every rank has saved: the results of all jobs of ``ddp_worker.py``, by name.
+def run_ranks(
+    folder: Path, *, backend: str = "gloo", device: str = "cpu", world: int = 2, worker: Path = WORKER
+) -> list[dict[str, Any]]:
+    """What every rank has saved: the results of all jobs of ``worker``, by name.
 
     ``device``: "cpu", "cuda:0" for all, or "cuda" for one device per rank.
     """
@@ -46,10 +48,10 @@ def run_ranks(folder: Path, *, backend: str = "gloo", device: str = "cpu", world
     try:
         for rank, log in enumerate(logs):
             here = f"cuda:{rank}" if device == "cuda" else device
-            command = [sys.executable, str(WORKER), str(rank), str(world), str(folder), backend, here]
+            command = [sys.executable, str(worker), str(rank), str(world), str(folder), backend, here]
             with log.open("wb") as file:
                 processes.append(
-                    subprocess.Popen(command, env=_environment(), stdout=file, stderr=subprocess.STDOUT, cwd=folder)
+                    subprocess.Popen(command, env=environment(), stdout=file, stderr=subprocess.STDOUT, cwd=folder)
                 )
         _wait(processes)
         codes = [process.poll() for process in processes]

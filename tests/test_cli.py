@@ -38,9 +38,12 @@ def usage_error(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["frobnicate"], ["'frobnicate'", "commands: demo, info"]),
+        (["frobnicate"], ["'frobnicate'", "commands: demo, "]),
         (["dmo"], ["'dmo'", "did you mean 'demo'?"]),
         (["--debug", "train"], ["'train'"]),
+        (["evaluate", "--query", "q"], ["--gallery"]),
+        (["evaluate", "--query", "q", "--gallery", "g", "--memory", "much"], ["--memory", "512MiB", "'much'"]),
+        (["evaluate", "--query", "q", "--gallery", "g", "--topk", "-1"], ["--topk", "'-1'"]),
         (["demo", "--epochs", "many"], ["--epochs", "whole number from 1", "'many'"]),
         (["demo", "--epochs", "0"], ["--epochs", "'0'"]),
         (["demo", "--bits", "2.5"], ["--bits", "'2.5'"]),
@@ -177,7 +180,7 @@ def test_unforeseen_error_is_one_line_unless_debug(
     def broken() -> None:
         raise RuntimeError("first\nsecond")
 
-    monkeypatch.setattr(cli, "build_info", broken)
+    monkeypatch.setattr(cli.info, "build_info", broken)
     assert "RuntimeError: first second (add --debug for the traceback)" in failure(capsys, 1, "info")
     for words in (["info", "--debug"], ["--debug", "info"]):
         with pytest.raises(RuntimeError, match="first"):
@@ -188,7 +191,7 @@ def test_interrupt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "build_info", interrupted)
+    monkeypatch.setattr(cli.info, "build_info", interrupted)
     assert failure(capsys, 130, "info") == "rdh info: error: interrupted\n"
 
 
@@ -204,4 +207,4 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_readable_lines() -> None:
     value = {"a": None, "b": True, "c": [1, 2], "d": {"e": "x", "f": {}}, "g": [], "h": False}
-    assert cli._readable(value) == ["a: none", "b: yes", "c: 1, 2", "d:", "  e: x", "  f: none", "g: none", "h: no"]
+    assert cli.info._readable(value) == ["a: none", "b: yes", "c: 1, 2", "d:", "  e: x", "  f: none", "g: none", "h: no"]

@@ -4,6 +4,6 @@ Nothing here is imported by ``import rdh_ext``. What is optional (Lightning, sci
 it is used, and its absence is one sentence with the pip command that helps.
 """
 
-from ._extras import MissingExtra
+from .._extras import MissingExtra
 
 __all__ = ["MissingExtra"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import __version__, evaluate, hamming_topk
-from ._extras import require
+from .._extras import require
 from .data import RetrievalData, load_digits
 from .history import Schedule
 from .methods import HashingMethod, HashNet

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rdh_ext.hashing import _extras
+from rdh_ext import _extras
 from rdh_ext.hashing.data import load_digits, split_per_class
 from rdh_ext.hashing.models import small_cnn
 

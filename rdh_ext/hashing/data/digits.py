@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .._extras import require
+from ..._extras import require
 from .splits import RetrievalData, cut, split_per_class
 
 QUERY_PER_CLASS = 30

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...retrieval import EvaluationResult
 from ..results import RunResult
-from .style import dress, line_of, new_figure
+from .style import WITH, WITHOUT, dress, line_of, new_figure
 
 
 def dead_bits_figure(runs: Sequence[RunResult], tau: float) -> Any:
@@ -43,4 +44,24 @@ def pr_figure(runs: Sequence[RunResult], bits: int) -> Any:
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
     axes.legend(frameon=False, fontsize=9, loc="lower left")
+    return figure
+
+
+def evaluation_figure(result: EvaluationResult) -> Any:
+    """Precision against recall within radius 0 to K, and, where the order of tied items is known, interpolated."""
+    figure = new_figure(5.6, 4.4)
+    axes = figure.subplots()
+    curve = result.pr_curve(by="radius")
+    points = [(r, p) for r, p, n in zip(*map(list, (curve.recall, curve.precision, curve.queries)), strict=True) if n]
+    if points:
+        axes.plot(*zip(*points, strict=True), label="within radius 0 to K", marker=".", **WITH)
+    if result.ties != "stable" and result.gallery:
+        levels = result.pr_curve(by="recall")
+        axes.plot(levels.recall, levels.precision, label="interpolated", **WITHOUT)
+    depth = "" if result.topk is None else f"@{result.topk:,}"
+    title = f"{result.gallery:,} codes of {result.bits} bits: mAP{depth} {result.map:.4f}"
+    dress(axes, title=title, xlabel="recall", ylabel="precision")
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.02)
+    axes.legend(frameon=False, fontsize=9, loc="best")
     return figure

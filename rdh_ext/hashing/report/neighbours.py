@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._extras import require
+from ..._extras import require
 from ..data.splits import RetrievalData
 from ..results import RunResult
 from .style import new_figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._extras import require
+from ..._extras import require
 
 WITHOUT = {"color": "#D55E00", "linestyle": "-", "linewidth": 1.8}
 WITH = {"color": "#0072B2", "linestyle": "--", "linewidth": 1.8}

@@ -1,0 +1,97 @@
+"""What all commands have: a parser whose errors are one line, types of arguments, and foreseen failures."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+FAILURE, USAGE, INTERRUPTED = 1, 2, 130
+
+
+class CommandError(Exception):
+    """A foreseen failure: its message is the whole story."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line and say where the help is; long options are not abbreviated."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process."""
+        self.exit(USAGE, f"{self.prog}: error: {one_line(message)}; see '{self.prog} --help'\n")
+
+
+def one_line(text: str) -> str:
+    """The same on one line."""
+    return " ".join(text.split())
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """An argparse type: a whole number in ``[low, high]``."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}, got {text!r}")
+        return value
+
+    return parse
+
+
+def device_name(text: str) -> str:
+    """An argparse type."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"must be cpu, cuda or cuda:N, got {text!r}")
+    return text
+
+
+def folder_name(text: str) -> Path:
+    """An argparse type."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be the name of a folder, got ''")
+    return Path(text)
+
+
+def file_name(text: str) -> Path:
+    """An argparse type."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be the name of a file or folder, got ''")
+    return Path(text)
+
+
+def byte_count(text: str) -> int:
+    """An argparse type: a number of bytes with a unit, as 512MiB, 2GiB or 1.5GB."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be a size like 512MiB or 2GiB, got {text!r}")
+    number, unit, binary = match.groups()
+    value = int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit or " "))
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least a byte, got {text!r}")
+    return value
+
+
+def check_device(name: str) -> None:
+    """The device that ``--device`` names is here.
+
+    Raises:
+        CommandError: it is not.
+    """
+    import torch
+
+    if name == "cpu":
+        return
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        raise CommandError(f"--device {name}: PyTorch {torch.__version__} sees no CUDA device; use --device cpu")
+    if ":" in name and int(name.split(":")[1]) >= count:
+        raise CommandError(f"--device {name}: there are {count} CUDA devices, numbered from 0; use --device cuda")

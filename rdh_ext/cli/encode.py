@@ -1,0 +1,114 @@
+"""``rdh encode``."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from typing import TYPE_CHECKING, Any
+
+from .arguments import file_name, whole_number
+
+if TYPE_CHECKING:
+    from ..retrieval import CodeSet, Dump
+
+
+def add(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "encode",
+        parents=[common],
+        help="make a code set of codes or outputs in .npy, .pt or FAISS files",
+        description="""\
+Makes a code set, what 'rdh evaluate' reads, of the files you have. OUT is a folder, or one file if it ends in .npz.
+Files of any size are read piece by piece. OUT is there when all of it is on the disk, or not at all. Nothing is
+unpickled.""",
+        epilog="""\
+examples:
+  rdh encode query --codes tst_binary.npy --labels tst_label.npy        the pairs that many projects write
+  rdh encode gallery --codes trn_binary.npy --labels trn_label.npy
+  rdh encode query --dump codes.pt --part query                         qB, qL of a dictionary with qB, rB, qL, rL
+  rdh encode gallery --dump codes.pt --part gallery                     rB, rL of it
+  rdh encode gallery --codes packed.npy --bits 48 --bit-order big       what numpy.packbits(bits, axis=1) made
+  rdh encode gallery --faiss gallery.faiss --labels labels.npy          a binary index of FAISS
+  rdh encode gallery.npz --codes outputs.npy --force                    one file, in place of an earlier one
+
+what a file may hold:
+  Codes [G, K]: outputs, +-1 or -1-0-1 (bit = value >= 0, exact zeros are counted), bools or 0-1 (bit = value > 0); or
+  packed bytes uint8 [G, K/8]. Outputs of a sigmoid: save outputs > 0.5. What could be two things is an error that says
+  so, and --values decides.
+  Labels: class ids [G] or [G, 1], also as floats; or multi-hot [G, C] of 0 and 1, which one-hot is, too.
+  FAISS: IndexBinaryFlat, IndexBinaryIVF, IndexBinaryIDMap with ids 0 to G-1 (all but the first need: pip install
+  'rdh_ext[search]').""",
+    )
+    parser.add_argument("out", type=file_name, metavar="OUT", help="the code set")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--codes", type=file_name, metavar="FILE.npy", help="codes or outputs, one row per item")
+    source.add_argument(
+        "--dump", type=file_name, metavar="FILE.pt", help="dictionary with qB, rB, qL, rL; needs --part"
+    )
+    source.add_argument("--faiss", type=file_name, metavar="FILE", help="binary index")
+    parser.add_argument("--labels", type=file_name, metavar="FILE.npy", help="labels for --codes or --faiss (none)")
+    parser.add_argument("--part", choices=("query", "gallery"), help="what to take out of --dump")
+    parser.add_argument("--bits", type=whole_number(1, 4096), metavar="K", help="code length (what the file says)")
+    parser.add_argument(
+        "--bit-order", choices=("little", "big"), default="little", help="of packed bytes: FAISS's, or NumPy's (little)"
+    )
+    parser.add_argument(
+        "--values", choices=("auto", "packed", "signs", "01"), default="auto", help="what numbers mean (what they are)"
+    )
+    parser.add_argument(
+        "--shard-items", type=whole_number(1, 2**40), metavar="N", help="items per file (about a GiB of codes)"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite an earlier code set, and nothing else")
+    parser.set_defaults(run=functools.partial(_run, parser))
+
+
+def _check_usage(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Options that say nothing about what was named."""
+    if arguments.dump is not None and arguments.part is None:
+        parser.error("--dump holds two sets: add --part query or --part gallery")
+    if arguments.dump is None and arguments.part is not None:
+        parser.error("--part goes with --dump")
+    if arguments.dump is not None and arguments.labels is not None:
+        parser.error("--labels goes with --codes or --faiss; --dump has its own")
+    if arguments.faiss is not None and (arguments.bit_order, arguments.values) != ("little", "auto"):
+        parser.error("--bit-order and --values go with --codes or --dump; an index has one form")
+
+
+def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    _check_usage(parser, arguments)
+    from .progress import Bar
+
+    dump = _opened(arguments)
+    bar = Bar(" codes")
+    try:
+        made = dump.write(
+            arguments.out,
+            shard_items=arguments.shard_items,
+            overwrite=arguments.force,
+            progress=functools.partial(bar, "encode"),
+        )
+    finally:
+        bar.close()
+    print(_summary(dump, made))
+
+
+def _opened(arguments: argparse.Namespace) -> Dump:
+    from ..retrieval import open_faiss, open_npy, open_pt
+
+    if arguments.faiss is not None:
+        return open_faiss(arguments.faiss, arguments.labels, bits=arguments.bits)
+    options = {"bits": arguments.bits, "bit_order": arguments.bit_order, "values": arguments.values}
+    if arguments.dump is not None:
+        return open_pt(arguments.dump, arguments.part, **options)
+    return open_npy(arguments.codes, arguments.labels, **options)
+
+
+def _summary(dump: Dump, made: CodeSet) -> str:
+    """One line: items, bits, where they come from, labels, place."""
+    source = {"packed": "from packed bytes", "01": "from 0-1 values"}.get(dump.values)
+    if source is None:
+        zeros = dump.exact_zeros
+        source = f"from signs, {zeros:,} exact zero{'s' if zeros != 1 else ''}{' taken as +' if zeros else ''}"
+    codes = f"{len(made):,} code{'s' if len(made) != 1 else ''} of {made.bits} bit{'s' if made.bits != 1 else ''}"
+    return f"{codes} {source}; {made.labels or 'no labels'}; in {made.path}"

@@ -1,0 +1,54 @@
+"""Small code sets of many blocks and shards, for tests of everything that reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import rdh_ext
+from rdh_ext.retrieval import CodeSet, CodeSetWriter, write_code_set
+from rdh_ext.retrieval.sets import manifest
+
+Problem = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def make_problem(
+    queries: int = 20, gallery: int = 30_000, bits: int = 24, classes: int | None = None, seed: int = 0
+) -> Problem:
+    """Codes near a centre of their class, so that there are many ties; ids of 5 classes, or multi-hot labels."""
+    random = torch.Generator().manual_seed(seed)
+    centres = torch.randn(5, bits, generator=random)
+    codes, labels = [], []
+    for rows in (queries, gallery):
+        ids = torch.randint(0, 5, (rows,), generator=random)
+        codes.append(rdh_ext.pack_codes(centres[ids] + torch.randn(rows, bits, generator=random)))
+        hot = None if classes is None else torch.rand(rows, classes, generator=random) < 2 / classes
+        labels.append(ids if hot is None else hot)
+    return codes[0], codes[1], labels[0], labels[1]
+
+
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets written from here on have blocks of 4,096 items, the smallest there are."""
+    monkeypatch.setattr(manifest, "BLOCK_BYTES", 1)
+
+
+def write_problem(
+    folder: Path, problem: Problem, bits: int, shard_items: int | None = 9_000
+) -> tuple[CodeSet, CodeSet]:
+    """The query set in one file, the gallery in a folder of several shards."""
+    q, g, q_labels, g_labels = problem
+    query = write_code_set(folder / "query.npz", q, q_labels, bits=bits)
+    return query, write_code_set(folder / "gallery", g, g_labels, bits=bits, shard_items=shard_items)
+
+
+def write_in_parts(path: Path, problem: Problem, bits: int, sizes: list[int], shard_items: int) -> CodeSet:
+    """The gallery of a problem, given to the writer in parts of these sizes."""
+    _, g, _, labels = problem
+    classes = labels.shape[1] if labels.dim() == 2 else None
+    with CodeSetWriter(path, bits=bits, classes=classes, shard_items=shard_items) as writer:
+        for codes, part in zip(g.split(sizes), labels.split(sizes), strict=True):
+            writer.add(codes, part)
+    return CodeSet(path)

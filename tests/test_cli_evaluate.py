@@ -1,0 +1,147 @@
+"""``rdh evaluate``: the numbers of the functions, a report, errors of one line, and a kill in the middle."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from code_sets import make_problem, small_blocks, write_problem
+from process_group import environment
+
+import rdh_ext
+from rdh_ext import cli
+from rdh_ext.retrieval.streaming import state
+
+BITS = 24
+
+
+@pytest.fixture
+def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command for a small problem in the current folder."""
+    small_blocks(monkeypatch)
+    write_problem(tmp_path, make_problem(), BITS)
+    monkeypatch.chdir(tmp_path)
+    return ["evaluate", "--query", "query.npz", "--gallery", "gallery"]
+
+
+def expected(**options: Any) -> rdh_ext.retrieval.EvaluationResult:
+    q, g, q_labels, g_labels = make_problem()
+    return rdh_ext.evaluate(q, g, q_labels, g_labels, bits=BITS, **options)
+
+
+def failure(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
+    """The last line of standard error of a command that fails."""
+    assert cli.main(words) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    *_, last = captured.err.splitlines()
+    assert last.startswith("rdh evaluate: error: ")
+    return last
+
+
+@pytest.mark.parametrize("ties", ["expected", "stable", "optimistic"])
+def test_report(words: list[str], capsys: pytest.CaptureFixture[str], ties: str) -> None:
+    assert cli.main([*words, "--ties", ties, "--topk", "100", "--out", "a/report.json"]) == 0
+    captured = capsys.readouterr()
+    result = expected(ties=ties, topk=100)
+    assert str(result) in captured.out
+    assert captured.err.startswith("memory: ")
+    report = json.loads(Path("a/report.json").read_text())
+    assert report["map"] == result.map
+    assert report["ap"] == result.ap.tolist()
+    assert (report["queries"], report["gallery"], report["bits"]) == (20, 30_000, BITS)
+    radius = result.pr_curve("radius").to_dict()
+    assert report["curves"][0] == radius
+    if ties == "expected":
+        assert report["at"]["100"]["precision"] == result.precision_at(100)
+        assert f"{result.precision_at(100):.4f}" in captured.out
+        assert report["curves"][2] == result.pr_curve("recall").to_dict()
+    picture = Path("a/report.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert sorted(path.name for path in Path("a").iterdir()) == ["report.json", "report.png"]
+
+
+def test_what_is_there_is_not_overwritten(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("report.json").write_text("years of work")
+    words += ["--out", "report.json"]
+    assert "--out report.json exists" in failure(capsys, words)
+    assert Path("report.json").read_text() == "years of work"
+    assert cli.main([*words, "--force"]) == 0
+    assert json.loads(Path("report.json").read_text())["kind"] == "rdh evaluate"
+
+
+def test_errors(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "name a file that ends in .json" in failure(capsys, [*words, "--out", "report.txt"])
+    assert "--resume goes on with a run that had --out" in failure(capsys, [*words, "--resume"])
+    assert "nowhere: no such code set" in failure(capsys, [*words[:-1], "nowhere"])
+    assert "is too little" in failure(capsys, [*words, "--memory", "1MiB"])
+    Path("folder.json").mkdir()
+    assert "is a folder" in failure(capsys, [*words, "--out", "folder.json"])
+    path = Path("gallery/codes-00001.npy")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert str(path) in failure(capsys, words)
+
+
+def test_without_matplotlib(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert cli.main([*words, "--out", "report.json"]) == 0
+    assert "pip install 'rdh_ext[cli]'" in capsys.readouterr().err
+    assert Path("report.json").is_file()
+
+
+def test_interrupted_and_resumed(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A kill -9 of the real command, which says what to do when it is started again."""
+    words += ["--out", "report.json", "--ties", "stable"]
+    script = f"""
+import sys, time
+from rdh_ext import cli
+from rdh_ext.retrieval.streaming import state
+state.SAVE_SECONDS = 0.0
+from rdh_ext.cli import progress
+class Slow:
+    def __init__(self, *_, **__): pass
+    def __call__(self, stage, done, total):
+        print(stage, done, flush=True)
+        time.sleep(0.05)
+    def close(self): pass
+progress.Bar = Slow
+sys.exit(cli.main({words!r}))
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment())
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("rank") and int(line.split()[1]) > 8_000:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.stdout.close()
+    process.wait(60)
+    assert not Path("report.json").exists()
+    assert "add --resume" in failure(capsys, words)
+    start = time.monotonic()
+    assert cli.main([*words, "--resume"]) == 0
+    assert time.monotonic() - start < 60
+    assert json.loads(Path("report.json").read_text())["ap"] == expected(ties="stable").ap.tolist()
+    assert not Path("report.json.partial").exists()
+    assert state.SAVE_SECONDS == 10.0
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="a PyTorch without torch.distributed")
+def test_started_by_torchrun(words: list[str]) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "rdh_ext"]
+    done = subprocess.run(
+        [*command, *words, "--out", "report.json"], capture_output=True, text=True, timeout=300, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(expected()))
+    assert done.stdout.count("mAP") == 1
+    assert json.loads(Path("report.json").read_text())["map"] == expected().map
