@@ -261,7 +261,7 @@ def _span(rows: list[dict[str, str]], column: str) -> str:
 
 def streaming() -> str:
     """The gallery on disk against the op in memory; what comes of it for a cluster of CPUs."""
-    rows = {row["provider"]: row for row in read("streaming_cpu")}
+    rows = {row["provider"]: row for row in read("streaming_cpu.csv")}
     disk, cache, memory = rows["disk"], rows["cache"], rows["in memory"]
     rate = float(disk["pairs_per_second"])
     hours = 1e15 / (rate / int(disk["threads"])) / 3600

@@ -207,4 +207,5 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_readable_lines() -> None:
     value = {"a": None, "b": True, "c": [1, 2], "d": {"e": "x", "f": {}}, "g": [], "h": False}
-    assert cli.info._readable(value) == ["a: none", "b: yes", "c: 1, 2", "d:", "  e: x", "  f: none", "g: none", "h: no"]
+    lines = ["a: none", "b: yes", "c: 1, 2", "d:", "  e: x", "  f: none", "g: none", "h: no"]
+    assert cli.info._readable(value) == lines

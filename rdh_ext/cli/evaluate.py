@@ -68,7 +68,7 @@ what the numbers mean:
 
 def _run(arguments: argparse.Namespace) -> None:
     check_device(arguments.device)
-    from ..retrieval import CodeSet, evaluate_sets
+    from ..retrieval import evaluate_sets
     from .process_group import process_group
     from .progress import Bar
 
@@ -82,12 +82,11 @@ def _run(arguments: argparse.Namespace) -> None:
         state = None if out is None else out.with_name(f"{out.name}.partial")
         if first and out is not None:
             _claim(out, state, force=arguments.force, resume=arguments.resume)
-        query, gallery = CodeSet(arguments.query), CodeSet(arguments.gallery)
         bar = Bar(" codes", shown=first)
         try:
             result = evaluate_sets(
-                query,
-                gallery,
+                arguments.query,
+                arguments.gallery,
                 arguments.topk,
                 arguments.ties,
                 arguments.denominator,

@@ -21,6 +21,7 @@ from rdh_ext.hashing import MissingExtra
 from rdh_ext.retrieval import (
     CodeSet,
     CodeSetError,
+    CodeSetWriter,
     export_faiss,
     export_npy,
     open_faiss,
@@ -228,7 +229,9 @@ def test_rows_later_than_the_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     values[3000, 2] = -1
     path = save(tmp_path / "a.npy", values)
     assert open_npy(path).values == "01"
-    assert "row 3,000 holds -1 where 0 or 1 must be; if signs make the bits: --values signs" in load_error(path)
+    for rows in (None, 700):
+        message = error_of(lambda rows=rows: list(open_npy(path).pieces(rows)))
+        assert "row 3,000 holds -1 where 0 or 1 must be; if signs make the bits: --values signs" in message
     assert np.array_equal(open_npy(path, values="signs").load()[0].numpy(), bits_of(values >= 0))
 
 
@@ -305,6 +308,22 @@ def test_ids_are_kept_in_the_smallest_type(tmp_path: Path, largest: int, dtype: 
     labels = dump.write(tmp_path / "set").load()[1]
     assert labels is not None
     assert labels.tolist() == [0, largest, 5]
+
+
+def test_ids_of_many_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest id may come early; a wrong one late. A header of one dimension may say any order."""
+    monkeypatch.setattr(meaning, "_IDS_AT_A_TIME", 10)
+    ids = np.arange(95)
+    ids[3] = 70_000
+    codes, path = save(tmp_path / "c.npy", random_bits(95, 8)), tmp_path / "l.npy"
+    content = npy_bytes(ids)
+    path.write_bytes(content.replace(b"False", b"True "))
+    labels = open_npy(codes, path).load()[1]
+    assert labels is not None
+    assert labels.dtype == torch.int32
+    assert labels.tolist() == ids.tolist()
+    ids[93] = -5
+    assert "row 93 is -5" in error_of(open_npy, codes, save(path, ids))
 
 
 @pytest.mark.parametrize(
@@ -755,6 +774,9 @@ def test_exported_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: 
     assert seen[-1] == (24_000, 24_000)
     assert [now for now, _ in seen] == sorted({now for now, _ in seen})
     assert first.read_bytes() == export_faiss(made, tmp_path / "second", nlist=16).read_bytes()
+    del seen[:]
+    assert "exists already" in error_of(export_faiss, made, first, nlist=16, progress=lambda *now: seen.append(now))
+    assert seen == []  # said before the training
     index = faiss.read_index_binary(str(first))
     assert (index.nlist, index.ntotal, index.d) == (16, 12_000, 24)
     index.nprobe = 16
@@ -917,3 +939,27 @@ def test_repr_says_what_it_is(tmp_path: Path) -> None:
     one = open_npy(save(tmp_path / "a.npy", np.array([[True]])), save(tmp_path / "l.npy", np.array([3])))
     assert repr(one) == "Dump(1 code of 1 bit from 0-1 values, class ids)"
     assert arrays.PIECE_BYTES == dumps.PIECE_BYTES == meaning.PIECE_BYTES
+
+
+def test_a_set_behind_a_link_is_left_alone(tmp_path: Path) -> None:
+    """Overwriting takes the place of the link, and nothing else."""
+    codes = random_codes(5)
+    write_code_set(tmp_path / "real", codes)
+    for link, target in (("link", "real"), ("link.npy", "real.npy")):
+        (tmp_path / link).symlink_to(tmp_path / target)
+    export_npy(tmp_path / "real", tmp_path / "real.npy")
+    content = (tmp_path / "real.npy").read_bytes()
+    dump = open_npy(save(tmp_path / "other.npy", codes[:3]))
+    assert len(dump.write(tmp_path / "link", overwrite=True)) == 3
+    export_npy(tmp_path / "link", tmp_path / "link.npy", overwrite=True)
+    assert len(CodeSet(tmp_path / "real")) == 5
+    assert (tmp_path / "real.npy").read_bytes() == content
+    top = sorted(path.name for path in tmp_path.iterdir())
+    assert top == ["link", "link.npy", "other.npy", "real", "real.npy"]
+    assert not any(path.is_symlink() for path in tmp_path.iterdir())
+
+
+def test_no_set_is_written_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="CodeSetWriter: classes must be an integer from 1 to 1048576"):
+        CodeSetWriter(tmp_path / "set", bits=8, classes=(1 << 20) + 1)
+    assert names(tmp_path) == []

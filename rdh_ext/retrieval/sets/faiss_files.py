@@ -58,7 +58,7 @@ def _index_codes(path: Path) -> NDArray[np.uint8]:
             owner = faiss.read_index_binary(faiss.PyCallbackIOReader(file.read))
         except (RuntimeError, AssertionError, MemoryError):
             raise CodeSetError(
-                f"{path}: FAISS {faiss.__version__} does not read it: damaged, of another version, or too large for the "
+                f"{path}: FAISS {faiss.__version__} does not read it: damaged, of another version, or too large for "
                 "memory; write it again"
             ) from None
     # what comes of downcasting owns nothing: without a name for the owner it would be freed

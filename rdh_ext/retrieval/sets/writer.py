@@ -261,7 +261,11 @@ class CodeSetWriter:
             if self._overwrite and self._path.exists():
                 old = temporary_beside(self._path)
                 os.rename(self._path, old)
-                os.rename(new, self._path)
+                try:
+                    os.rename(new, self._path)
+                except OSError:
+                    os.rename(old, self._path)
+                    raise
                 shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
             elif self._is_archive:
                 _rename_if_free(new, self._path)

@@ -19,6 +19,7 @@ from ..average_precision import check_topk
 from ..evaluate import check_choices
 from ..result import EvaluationResult, make_result
 from ..sets.code_set import CodeSet, check_alike
+from .device import check_device
 from .memory import MemoryPlan, plan
 from .ranks import Ranks
 from .reader import BlockReader, Piece
@@ -99,73 +100,65 @@ def evaluate_sets(
     """
     check_choices(_OP, ties, denominator, empty)
     topk = check_topk(_OP, topk)
-    where = _check_device(device)
+    where = check_device(_OP, device)
     if memory is not None:
         memory = checks.check_integer(_OP, "memory", memory, low=1, expected="a number of bytes, or None")
-    query, gallery = (part if isinstance(part, CodeSet) else CodeSet(part) for part in (query, gallery))
-    check_alike(_OP, query, gallery)
-    job = {"query": query.manifest.digest(), "gallery": gallery.manifest.digest()}
+    checks.check_bool(_OP, "resume", resume)
     stable = ties == "stable"
-    made = plan(_OP, len(query), gallery, copies=9 if stable else 4, row=16 * (gallery.bits + 1), limit=memory)
-    if on_plan is not None:
-        on_plan(made)
-    ranks = Ranks(_OP, group)
+    ranks = Ranks(_OP, group, advice="start all of them again with --resume")
+
+    def prepare() -> _Run:
+        asked, source = (part if isinstance(part, CodeSet) else CodeSet(part) for part in (query, gallery))
+        check_alike(_OP, asked, source)
+        # the sums, and the queries with their labels, which are unpacked
+        row = (9 if stable else 4) * 16 * (source.bits + 1) + source.manifest.code_bytes + _label_bytes(asked)
+        made = plan(_OP, len(asked), source, copies=1, row=row, limit=memory)
+        if on_plan is not None:
+            on_plan(made)
+        return _Run(
+            gallery=source,
+            queries=_Queries.load(asked, where),
+            job={"query": asked.manifest.digest(), "gallery": source.manifest.digest()},
+            segments=own_segments(segments_of(source), ranks.rank, ranks.count),
+            ahead=made.ahead,
+            progress=progress or (lambda stage, done, items: None),
+        )
+
+    run = ranks.guarded(prepare)
     folder = None if state is None else Path(state)
-    run = _Run(
-        gallery=gallery,
-        queries=_Queries.load(query, where),
-        state=_open_state(folder, job, resume, ranks),
-        ranks=ranks,
-        segments=own_segments(segments_of(gallery), ranks.rank, ranks.count),
-        ahead=made.ahead,
-        progress=progress or (lambda stage, done, items: None),
-    )
-    own = run.guarded(run.count)
+    # rank 0 first: it makes the folder that the others then find
+    own_state = ranks.guarded(lambda: State(folder, run.job, resume=resume) if ranks.rank == 0 else None)
+    kept = ranks.guarded(lambda: own_state or State(folder, run.job, resume=True))
+    items = len(run.gallery)
+    own = ranks.guarded(lambda: run.count(kept))
     before = ranks.sum_before(own) if stable else None
     histogram = ranks.sum(own)
     ranking: Ranking = HistogramRanking(histogram, ties)
     if before is not None:
-        limit = _NO_LIMIT if topk is None or topk >= len(gallery) else topk
-        sums, found = run.guarded(lambda: run.rank(histogram, before, limit))
+        limit = _NO_LIMIT if topk is None or topk >= items else topk
+        sums, found = ranks.guarded(lambda: run.rank(kept, histogram, before, limit))
         sums = normalize_sums(ranks.sum(sums))
-        ranking = SummedStableRanking(exact_sums(sums), ranks.sum(found), histogram, min(limit, len(gallery)))
+        ranking = SummedStableRanking(exact_sums(sums), ranks.sum(found), histogram, min(limit, items))
     result = make_result(
         _OP,
         histogram,
         ranking,
-        gallery=len(gallery),
+        gallery=items,
         topk=topk,
         ties=ties,
         denominator=denominator,
         empty=empty,
     )
     ranks.agree(None)  # all have what they need
-    if ranks.rank == 0:
-        run.state.remove()
+    kept.remove()
     return result
 
 
-def _check_device(device: Any) -> torch.device:
-    try:
-        where = torch.device(device)
-    except (RuntimeError, TypeError):
-        checks.fail_value(_OP, "device", "a device that is here", device)
-    if where.type not in ("cpu", "cuda") or (where.type == "cuda" and not torch.cuda.is_available()):
-        checks.fail_value(_OP, "device", "a CPU or CUDA device that is here", device)
-    return where
-
-
-def _open_state(folder: Path | None, job: dict[str, Any], resume: bool, ranks: Ranks) -> State:
-    """Rank 0 first: it makes the folder that the others then find."""
-    checks.check_bool(_OP, "resume", resume)
-    made, error = None, None
-    if ranks.rank == 0:
-        try:
-            made = State(folder, job, resume=resume)
-        except Exception as failed:
-            error = failed
-    ranks.agree(error)
-    return made if made is not None else State(folder, job, resume=True)
+def _label_bytes(query: CodeSet) -> int:
+    """Of a query's labels as the ops take them, and as they lie on the disk."""
+    if query.labels is None:
+        return 0
+    return query.labels.width + (8 if query.labels.classes is None else query.labels.classes)
 
 
 @dataclass(frozen=True)
@@ -241,41 +234,32 @@ class _Run:
 
     gallery: CodeSet
     queries: _Queries
-    state: State
-    ranks: Ranks
+    job: dict[str, str]
+    """What sums belong to."""
     segments: list[Segment]
     ahead: int
     progress: StageProgress
 
-    def guarded(self, work: Callable[[], Any]) -> Any:
-        """Does it; where it fails on one rank, all of them end."""
-        out, error = None, None
-        try:
-            out = work()
-        except Exception as failed:
-            error = failed
-        self.ranks.agree(error)
-        return out
-
     def _over_segments(
         self,
+        state: State,
         stage: str,
         shapes: dict[str, tuple[int, ...]],
         start: Callable[[Counted], None],
         take: Callable[[Piece, Counted], None],
     ) -> Iterable[Counted]:
         """Takes up the blocks that are missing in each segment, which is given out when it is whole."""
-        saved = {segment.index: self.state.load(stage, segment, shapes).blocks for segment in self.segments}
+        saved = {segment.index: state.load(stage, segment, shapes).blocks for segment in self.segments}
         todo = [block for segment in self.segments for block in segment.blocks[saved[segment.index] :]]
         items = sum(segment.items for segment in self.segments)
         done = items - sum(block.items for block in todo)
         shown = stage.partition("-")[0]
         self.progress(shown, done, items)
-        saver = Saver(self.state)
+        saver = Saver(state)
         with BlockReader(self.gallery, todo, self.queries.codes.device, ahead=self.ahead) as reader:
             pieces = iter(reader)
             for segment in self.segments:
-                counted = self.state.load(stage, segment, shapes)
+                counted = state.load(stage, segment, shapes)
                 start(counted)
                 try:
                     for _ in segment.blocks[saved[segment.index] :]:
@@ -293,7 +277,7 @@ class _Run:
                     raise
                 yield counted
 
-    def count(self) -> Tensor:
+    def count(self, state: State) -> Tensor:
         """The histogram of this rank's segments."""
         shape = (self.queries.codes.shape[0], self.gallery.bits + 1, 2)
         total = torch.zeros(shape, dtype=torch.int64, device="cpu")
@@ -301,11 +285,11 @@ class _Run:
         def take(piece: Piece, counted: Counted) -> None:
             counted.sums["histogram"] += self.queries.with_piece(piece).histogram().cpu()
 
-        for counted in self._over_segments("count", {"histogram": shape}, lambda counted: None, take):
+        for counted in self._over_segments(state, "count", {"histogram": shape}, lambda counted: None, take):
             total += counted.sums["histogram"]
         return total
 
-    def rank(self, whole: Tensor, before: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    def rank(self, state: State, whole: Tensor, before: Tensor, limit: int) -> tuple[Tensor, Tensor]:
         """Exact sums of precisions and their numbers of terms, of this rank's segments. ``before`` counts what stands
         before them, and is overwritten."""
         queries = self.queries.codes.shape[0]
@@ -326,7 +310,7 @@ class _Run:
             before.add_(counted.sums["histogram"])
 
         stage = "rank" if limit == _NO_LIMIT else f"rank-{limit}"
-        for counted in self._over_segments(stage, shapes, skip, take):
+        for counted in self._over_segments(state, stage, shapes, skip, take):
             sums = add_sums(sums, counted.sums["sums"])
             found += counted.sums["found"]
         return sums, found

@@ -32,7 +32,7 @@ class MemoryPlan:
     """
 
     process: int
-    """What the process has already: Python, PyTorch, the queries."""
+    """What the process has already: Python and PyTorch."""
     blocks: int
     sums: int
     ops: int

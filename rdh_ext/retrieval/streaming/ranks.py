@@ -26,8 +26,9 @@ class RankFailed(RuntimeError):
 class Ranks:
     """The ranks of a group, or this process alone where there is none."""
 
-    def __init__(self, op: str, group: ProcessGroup | None) -> None:
+    def __init__(self, op: str, group: ProcessGroup | None, *, advice: str = "start all of them again") -> None:
         self._group: Any = group
+        self._advice = advice
         self.rank, self.count = 0, 1
         if group is not None and not (dist.is_available() and isinstance(group, dist.ProcessGroup)):
             checks.fail_type(op, "group", "a torch.distributed.ProcessGroup or None", group)
@@ -42,8 +43,7 @@ class Ranks:
         except RuntimeError as error:
             words = " ".join(str(error).split())[:200]
             raise RankFailed(
-                f"rank {self.rank}: another rank has died or did not answer in time; start all of them again with "
-                f"--resume ({words})"
+                f"rank {self.rank}: another rank has died or did not answer in time; {self._advice} ({words})"
             ) from error
 
     def _device(self) -> torch.device:
@@ -72,6 +72,16 @@ class Ranks:
         for rank, told in enumerate(everyone):
             if told is not None:
                 raise RankFailed(f"rank {rank} has failed: {told}")
+
+    def guarded(self, work: Callable[[], _T]) -> _T:
+        """Does it; where it fails on one rank, all of them end."""
+        out, error = [], None
+        try:
+            out.append(work())
+        except Exception as failed:
+            error = failed
+        self.agree(error)
+        return out[0]
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over all ranks, int64 on the CPU; ``tensor`` may be overwritten."""

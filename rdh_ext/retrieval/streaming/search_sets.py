@@ -123,21 +123,10 @@ def search_sets(
         lists = _Lists.empty(queries, width, where)
         return _Search(source, codes.to(where), lists, rows.count, made.ahead, progress or (lambda done, items: None))
 
-    search = _guarded(ranks, prepare)
-    _guarded(ranks, lambda: search.run(ranks.rank, ranks.count))
+    search = ranks.guarded(prepare)
+    ranks.guarded(lambda: search.run(ranks.rank, ranks.count))
     _join(ranks, search.lists)
     return search.lists.distances.cpu(), search.lists.indices.cpu()
-
-
-def _guarded(ranks: Ranks, work: Callable[[], _T]) -> _T:
-    """Does it; where it fails on one rank, all of them end."""
-    out, error = [], None
-    try:
-        out.append(work())
-    except Exception as failed:
-        error = failed
-    ranks.agree(error)
-    return out[0]
 
 
 def _check_queries(query: CodeSet | Tensor, gallery: CodeSet) -> None:
