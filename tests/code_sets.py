@@ -13,6 +13,12 @@ from rdh_ext.retrieval import CodeSet, CodeSetWriter, write_code_set
 from rdh_ext.retrieval.sets import manifest
 
 Problem = tuple[Tensor, Tensor, Tensor, Tensor]
+PEAK_MEMORY = """
+def peak_memory():
+    with open("/proc/self/status") as file:  # ru_maxrss would have that of the process that started this one
+        return int(next(line.split()[1] for line in file if line.startswith("VmHWM:"))) * 1024
+"""
+"""For the script of another process: bytes that it had at most."""
 
 
 def make_problem(

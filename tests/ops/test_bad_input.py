@@ -197,7 +197,7 @@ RESULTS = {
     "MemoryPlan",
     "Dump",
 }  # made by the package
-ON_DISK = {  # files, and errors of them: tests/retrieval has their bad input
+ON_DISK = {  # files, and errors of them: tests/galleries has their bad input
     *("CodeSet", "CodeSetError", "CodeSetWriter", "DamagedShard", "RankFailed", "write_code_set"),
     *("evaluate_sets", "search_sets", "open_npy", "open_pt", "open_faiss", "export_npy", "export_faiss"),
 }

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from code_sets import make_problem, small_blocks, write_problem
+from code_sets import PEAK_MEMORY, make_problem, small_blocks, write_problem
 from hamming_cases import random_codes
 from process_group import run_ranks
 from torch import Tensor
@@ -205,12 +205,11 @@ def test_memory_is_planned_and_kept(tmp_path: Path, k: int) -> None:
     g = torch.randint(0, 256, (5_000_000, 8), dtype=torch.uint8)
     gallery = write_code_set(tmp_path / "gallery", g)
     query = write_code_set(tmp_path / "query", g[:1_000])
-    script = f"""
-import resource, sys
+    script = f"""{PEAK_MEMORY}
 from rdh_ext.retrieval import search_sets
 plans = []
 search_sets({str(query.path)!r}, {str(gallery.path)!r}, {k}, on_plan=plans.append)
-print(plans[0].total, plans[0].process, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(plans[0].total, plans[0].process, peak_memory())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
