@@ -162,16 +162,16 @@ inline void rank_sliced(const Slab& slab, int64_t chunk, const Flips& flips, uin
   const auto put = [&](int64_t n) {
     const Position& position = positions[n];
     const uint64_t d = bytes[position.item];
-    const uint64_t same = Bits::equal(bytes + position.item / 64 * 64, static_cast<uint8_t>(d));
+    const uint64_t same = Bits::equal(bytes + (position.item & ~63), static_cast<uint8_t>(d));
     const int from_here = __builtin_popcountll(same >> (position.item & 63));
     minus_rank[n] = static_cast<int64_t>(row[d][position.word]) + from_here;
     relevant_rank[n] = ++seen_relevant[d];
   };
   int64_t n = 0;
-  while (n + 8 <= count) {
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; ++i) put(n + i);
-    n += 8;
+  while (n + 16 <= count) {
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) put(n + i);
+    n += 16;
     often(n);
   }
   for (; n < count; ++n) put(n);
