@@ -15,9 +15,11 @@ import pytest
 import torch
 from code_sets import PEAK_MEMORY, Problem, make_problem, small_blocks, write_in_parts, write_problem
 from process_group import environment
+from torch import Tensor
 
 import rdh_ext
 from rdh_ext.retrieval import CodeSetError, DamagedShard, EvaluationResult, evaluate_sets, write_code_set
+from rdh_ext.retrieval._ranking import LabelledCodes
 from rdh_ext.retrieval.streaming import state
 
 BITS = 24
@@ -201,6 +203,31 @@ class TestResume:
         assert first == stop.seen[-1][1] >= items  # nothing was counted twice
         assert not partial.exists()
 
+    def test_interrupted_within_a_block(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is saved then are the sums of whole blocks, although one of them was being added."""
+        monkeypatch.setattr(state, "SEGMENTS", 3)
+        problem = make_problem()
+        sets = write_problem(folder, problem, BITS)
+        partial = folder / "partial"
+        sum_of_piece = LabelledCodes.stable_precision_sum
+        calls = []
+
+        class Interrupted:
+            def cpu(self) -> Tensor:
+                raise Interrupt
+
+        def sum_without_count(*arguments: Any) -> tuple[Tensor, Any]:
+            calls.append(arguments)
+            part, count = sum_of_piece(*arguments)
+            return part, count if len(calls) < 3 else Interrupted()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LabelledCodes, "stable_precision_sum", sum_without_count)
+            with pytest.raises(Interrupt):
+                evaluate_sets(*sets, ties="stable", state=partial)
+        assert list(partial.glob("rank-*.npz"))
+        assert_equal(evaluate_sets(*sets, ties="stable", state=partial, resume=True), in_memory(problem, ties="stable"))
+
     def test_a_state_is_not_taken_up_by_accident(self, folder: Path) -> None:
         sets = write_problem(folder, make_problem(), BITS)
         partial = folder / "partial"
@@ -250,6 +277,7 @@ class TestResume:
         script = f"""
 import sys, time, torch
 from rdh_ext.retrieval import evaluate_sets
+from rdh_ext.retrieval._ranking import LabelledCodes
 from rdh_ext.retrieval.streaming import state
 state.SAVE_SECONDS = 0.0
 def progress(stage, done, total):

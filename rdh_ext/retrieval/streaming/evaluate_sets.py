@@ -86,7 +86,7 @@ def evaluate_sets(
         OSError: something cannot be read or written.
 
     Cost: as :func:`rdh_ext.evaluate`, and SHA-256 of the gallery in another thread. Memory: up to three blocks (about
-    32 MiB each), four histograms, 16 Q (K + 1) bytes each (nine with stable ties), and some 120 MiB. Deterministic.
+    32 MiB each), five histograms, 16 Q (K + 1) bytes each (ten with stable ties), and some 120 MiB. Deterministic.
 
     Example:
         >>> import tempfile
@@ -111,7 +111,7 @@ def evaluate_sets(
         asked, source = (part if isinstance(part, CodeSet) else CodeSet(part) for part in (query, gallery))
         check_alike(_OP, asked, source)
         # the sums, and the queries with their labels, which are unpacked
-        row = (9 if stable else 4) * 16 * (source.bits + 1) + source.manifest.code_bytes + _label_bytes(asked)
+        row = (10 if stable else 5) * 16 * (source.bits + 1) + source.manifest.code_bytes + _label_bytes(asked)
         made = plan(_OP, len(asked), source, copies=1, row=row, limit=memory)
         if on_plan is not None:
             on_plan(made)
@@ -246,9 +246,13 @@ class _Run:
         stage: str,
         shapes: dict[str, tuple[int, ...]],
         start: Callable[[Counted], None],
-        take: Callable[[Piece, Counted], None],
+        take: Callable[[Piece, dict[str, Tensor]], dict[str, Tensor]],
     ) -> Iterable[Counted]:
-        """Takes up the blocks that are missing in each segment, which is given out when it is whole."""
+        """Takes up the blocks that are missing in each segment, which is given out when it is whole.
+
+        ``take`` returns new sums and leaves those it is given alone: wherever it is interrupted, what is saved then are
+        the sums of whole blocks.
+        """
         saved = {segment.index: state.load(stage, segment, shapes).blocks for segment in self.segments}
         todo = [block for segment in self.segments for block in segment.blocks[saved[segment.index] :]]
         items = sum(segment.items for segment in self.segments)
@@ -264,8 +268,7 @@ class _Run:
                 try:
                     for _ in segment.blocks[saved[segment.index] :]:
                         piece = next(pieces)
-                        take(piece, counted)
-                        counted.blocks += 1
+                        counted = Counted(counted.blocks + 1, take(piece, counted.sums))
                         done += piece.block.items
                         self.progress(shown, done, items)
                         if counted.blocks == len(segment.blocks) or saver.is_due():
@@ -282,8 +285,8 @@ class _Run:
         shape = (self.queries.codes.shape[0], self.gallery.bits + 1, 2)
         total = torch.zeros(shape, dtype=torch.int64, device="cpu")
 
-        def take(piece: Piece, counted: Counted) -> None:
-            counted.sums["histogram"] += self.queries.with_piece(piece).histogram().cpu()
+        def take(piece: Piece, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"histogram": sums["histogram"] + self.queries.with_piece(piece).histogram().cpu()}
 
         for counted in self._over_segments(state, "count", {"histogram": shape}, lambda counted: None, take):
             total += counted.sums["histogram"]
@@ -296,15 +299,17 @@ class _Run:
         shapes = {"sums": (queries, 3), "found": (queries,), "histogram": tuple(whole.shape)}
         sums, found = (torch.zeros(shapes[name], dtype=torch.int64, device="cpu") for name in ("sums", "found"))
 
-        def take(piece: Piece, counted: Counted) -> None:
+        def take(piece: Piece, sums: dict[str, Tensor]) -> dict[str, Tensor]:
             codes = self.queries.with_piece(piece)
             own = codes.histogram().cpu()
             shift = shift_of_piece(whole, own, before)
             part, count = codes.stable_precision_sum(own, limit, shift.to(piece.codes.device))
-            counted.sums["sums"] = add_sums(counted.sums["sums"], part.cpu())
-            counted.sums["found"] += count.cpu()
-            counted.sums["histogram"] += own
             before.add_(own)
+            return {
+                "sums": add_sums(sums["sums"], part.cpu()),
+                "found": sums["found"] + count.cpu(),
+                "histogram": sums["histogram"] + own,
+            }
 
         def skip(counted: Counted) -> None:
             before.add_(counted.sums["histogram"])

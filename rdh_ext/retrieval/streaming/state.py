@@ -47,7 +47,7 @@ def segments_of(gallery: CodeSet) -> list[Segment]:
     return [Segment(i, tuple(blocks[cuts[i] : cuts[i + 1]])) for i in range(count)]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Counted:
     """Sums over the first blocks of a segment."""
 
