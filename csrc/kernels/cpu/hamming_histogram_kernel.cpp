@@ -8,8 +8,8 @@
 //            then for the relevant ones, as far as there are any. With class ids items are sorted by class, slab by
 //            slab: counts do not depend on their order, and most steps then have no relevant item. Above 255 bits
 //            there are more masks than items in them: digits are turned to numbers, and counted one by one.
-// Memory:    slabs (32,768 items at K = 64) are made ready, up to 64 MiB of them at a time: 2 K / 8 bytes an item, and
-//            where they are sorted; a task (128 queries, a slab) reads half of the lines once per query from the
+// Memory:    slabs (32,768 items at K = 64) are made ready, up to 64 MiB of them at a time: 2 K / 8 bytes an item,
+//            and 4 where they are sorted; a task (128 queries, a slab) reads half of the lines once per query from the
 //            second-level cache. With few queries or above 255 bits K / 8 bytes an item, or nothing where planes are
 //            given. Multi-hot labels: planes for the whole gallery, C / 8 bytes an item, where they are not given.
 // Tiling:    slab by block of queries; a task adds its counts to `out` under a lock of its block.
