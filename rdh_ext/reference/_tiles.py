@@ -52,17 +52,14 @@ def row_blocks(queries: int, rows: int = QUERY_ROWS) -> Iterator[slice]:
         yield slice(start, min(start + rows, queries))
 
 
-def distance_tiles(
-    q: Tensor, g: Tensor, bits: int, classes: int = 0, *, rows: int | None = None
-) -> Iterator[tuple[slice, Tensor]]:
+def distance_tiles(q: Tensor, g: Tensor, bits: int, classes: int = 0) -> Iterator[tuple[slice, Tensor]]:
     """For the few queries in ``q``, over the gallery in order: ``(columns, distances float32 [Q, tile])``.
 
-    ``classes``: columns of the multi-hot labels that the caller unpacks for the same gallery items. ``rows``: tiles are
-    as wide as for so many queries; None means for those in ``q``.
+    ``classes``: columns of the multi-hot labels that the caller unpacks for the same gallery items.
     """
     negative_halves = signs(q, bits).mul_(-0.5)
     half = torch.full((1,), bits / 2, dtype=torch.float32, device=q.device)
-    step = max(1, min(TILE // max(1, rows or q.shape[0]), SIGNS // max(bits, classes)))
+    step = max(1, min(TILE // max(1, q.shape[0]), SIGNS // max(bits, classes)))
     for start in range(0, g.shape[0], step):
         columns = slice(start, min(start + step, g.shape[0]))
         tile = torch.empty((q.shape[0], columns.stop - start), dtype=torch.float32, device=q.device)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._labels import similarity_tile
-from ._tiles import QUERY_ROWS, distance_tiles, label_columns, label_rows, row_blocks
+from ._tiles import distance_tiles, label_columns, label_rows, row_blocks
 
 _DIGITS = 46
 """Bits of the second and the third part of a sum."""
@@ -28,8 +28,7 @@ def _ranked_tiles(
         seen = histogram[rows].cumsum(1) - histogram[rows]  # [B, K + 1, 2]: what comes before the next at a distance
         if shift is not None:
             seen = seen + shift[rows]
-        tiles = distance_tiles(q[rows], g, histogram.shape[1] - 1, label_columns(g_labels), rows=QUERY_ROWS)
-        for columns, distances in tiles:
+        for columns, distances in distance_tiles(q[rows], g, histogram.shape[1] - 1, label_columns(g_labels)):
             distance, order = distances.to(torch.int16).sort(dim=1, stable=True)
             distance = distance.to(torch.int64)
             relevant = similarity_tile(q_labels[rows], label_rows(g_labels, columns)).gather(1, order)
