@@ -1,4 +1,5 @@
-"""Dead and saturated bits over training (the paper's Fig. 5), and precision-recall curves (its Fig. 4)."""
+"""Dead and saturated bits over training (the paper's Fig. 5), and precision-recall curves: of runs (its Fig. 4), and of
+one evaluation."""
 
 from __future__ import annotations
 
