@@ -98,6 +98,28 @@ class BitCounter:
             self.reset()
         return BitCounts(*sums)
 
+    def take(self, device: torch.device) -> Tensor:
+        """The counts on ``device`` as a tensor there, float64 ``[dead, saturated, total]``; resets them.
+
+        For loops that look at the counts of many steps together: nothing waits for the device.
+
+        Raises:
+            ValueError: the counter was made for other devices.
+
+        Example:
+            >>> counter = rdh_ext.nn.BitCounter()
+            >>> x = torch.tensor([8.0, -8.0, 0.1], requires_grad=True)
+            >>> rdh_ext.amplified_tanh(x, counter=counter).sum().backward()
+            >>> counter.take(x.device)
+            tensor([1., 2., 3.], dtype=torch.float64)
+        """
+        counts = self.counts_on(device)
+        if counts.grad is None:
+            return torch.zeros_like(counts, requires_grad=False)
+        taken = counts.grad.clone()
+        counts.grad.zero_()
+        return taken
+
     def reset(self) -> None:
         """Sets all counts to 0, in place, so that a captured CUDA graph keeps adding to the same memory."""
         for counts in self._counts.values():

@@ -41,14 +41,22 @@ class HashingMethod(nn.Module):
     """Turns logits ``[B, K]`` into relaxed codes ``h`` in [-1, 1] and a loss; class attributes say what is its own.
 
     ``rdh=True`` swaps in two things and nothing else: the activation becomes :class:`rdh_ext.nn.AmplifiedTanh`, and the
-    quantization term the error-aware one of Eq. 4 with weight ``eta`` (added where the method has none). Dead and
-    saturated bits are counted in the backward pass either way, by the same rule; read :attr:`counter` once per step.
+    quantization term the error-aware one of Eq. 4 with weight ``eta`` (added where the method has none). ``amplifier``
+    and ``error_aware`` switch each of them by itself, as in the paper's Table 2. Dead and saturated bits are counted in
+    the backward pass either way, by the same rule; read :attr:`counter` once per step.
+
+    A training loop calls :meth:`begin` once, :meth:`begin_epoch` and :meth:`begin_step` as it goes, and in each step
+    ``loss(method(logits), labels, index)`` with the positions of the batch in the training set; under
+    torch.distributed with the joint batch of all ranks (:func:`rdh_ext.distributed.gather_batch`), so that every rank
+    keeps the same state. What a method learns besides the network (a bank of outputs, discrete codes) are buffers: it
+    goes into ``state_dict`` once :meth:`begin` has given it its size.
 
     Args:
         bits: K.
         rdh: with the gradient amplifier and the error-aware quantization loss, or the method as published.
+        amplifier, error_aware: one of the two alone; None means as ``rdh`` says.
         tau: threshold of the amplifier and of the counts.
-        eta: weight of the quantization term.
+        eta: weight of the quantization term, whichever it is; None means :attr:`default_eta`.
 
     Example:
         >>> from rdh_ext.hashing.methods import HashingMethod
@@ -57,6 +65,8 @@ class HashingMethod(nn.Module):
         >>> method = Plain(bits=8, rdh=True)
         >>> method.label, method.activation
         ('Plain + RDH', AmplifiedTanh(tau=0.99))
+        >>> Plain(bits=8, rdh=True, amplifier=False).label
+        'Plain + RDH w.o. GA'
     """
 
     title: ClassVar[str]
@@ -64,19 +74,32 @@ class HashingMethod(nn.Module):
     pair_weights: ClassVar[str] = "none"
     quantization: ClassVar[str] = "none"
     """The method's own term, without RDH."""
+    default_eta: ClassVar[float] = 0.1
 
-    def __init__(self, bits: int, *, rdh: bool = False, tau: float = 0.99, eta: float = 0.1) -> None:
+    def __init__(
+        self,
+        bits: int,
+        *,
+        rdh: bool = False,
+        amplifier: bool | None = None,
+        error_aware: bool | None = None,
+        tau: float = 0.99,
+        eta: float | None = None,
+    ) -> None:
         super().__init__()
-        self.bits, self.rdh, self.tau, self.eta = bits, rdh, tau, eta
+        self.bits, self.rdh, self.tau = bits, rdh, tau
+        self.eta = self.default_eta if eta is None else eta
+        self.amplifier = rdh if amplifier is None else amplifier
+        self.error_aware = rdh if error_aware is None else error_aware
         self.counter = BitCounter()
         self.activation: nn.Module = (
-            AmplifiedTanh(tau, counter=self.counter) if rdh else _CountedTanh(tau, self.counter)
+            AmplifiedTanh(tau, counter=self.counter) if self.amplifier else _CountedTanh(tau, self.counter)
         )
         self.pairwise = PairwiseLoss(
             scale=self.scale,
             pair_weights=self.pair_weights,
-            quantization="error_aware" if rdh else self.quantization,
-            eta=eta,
+            quantization="error_aware" if self.error_aware else self.quantization,
+            eta=self.eta,
         )
 
     @property
@@ -86,15 +109,37 @@ class HashingMethod(nn.Module):
 
     @property
     def label(self) -> str:
-        """``HashNet`` or ``HashNet + RDH``."""
-        return f"{self.title} + RDH" if self.rdh else self.title
+        """``HashNet``, ``HashNet + RDH``, or with one of its two parts as in Table 2: ``HashNet + RDH w.o. GA``."""
+        without = {(True, True): "", (False, True): " w.o. GA", (True, False): " w.o. EAQL"}
+        kind = without.get((self.amplifier, self.error_aware))
+        return self.title if kind is None else f"{self.title} + RDH{kind}"
+
+    def begin(self, labels: Tensor, steps: int) -> None:
+        """Before the first step, and before a state is loaded.
+
+        Args:
+            labels: of all training items, ``[N]`` or ``[N, C]``, in the order of their positions, where they are used.
+            steps: how many optimisation steps there will be.
+        """
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Before the first step of an epoch; they are counted from 0."""
+
+    def begin_step(self, step: int) -> None:
+        """Before a step; they are counted from 0 through all epochs."""
 
     def forward(self, logits: Tensor) -> Tensor:
         """Logits ``[B, K]`` -> relaxed codes ``[B, K]``."""
         h: Tensor = self.activation(logits)
         return h
 
-    def loss(self, h: Tensor, labels: Tensor) -> MethodLoss:
-        """The loss over all pairs of the batch; labels ``[B]`` or ``[B, C]``."""
+    def loss(self, h: Tensor, labels: Tensor, index: Tensor | None = None) -> MethodLoss:
+        """The loss over all pairs of the batch.
+
+        Args:
+            h: ``[B, K]``, what :meth:`forward` gave.
+            labels: ``[B]`` or ``[B, C]``.
+            index: int64 ``[B]``, positions in the training set; for methods that keep something of every item.
+        """
         total = self.pairwise(h, labels)
         return MethodLoss(total, self.pairwise.last.similarity, self.pairwise.last.quantization)
