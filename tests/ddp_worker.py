@@ -6,16 +6,13 @@ is one process, with all of the batch and nothing to gather.
 
 from __future__ import annotations
 
-import datetime
-import faulthandler
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
 import torch.distributed as dist
+from rank_main import in_turn, main
 from torch import Tensor, nn
 
 import rdh_ext
@@ -300,38 +297,17 @@ def gather_what_does_not_fit(rank: int, device: str) -> dict[str, Any]:
     return results
 
 
-JOBS: tuple[Callable[[int, str], dict[str, Any]], ...] = (
-    count_bits,
-    train_jointly,
-    train_in_parts,
-    train_with_banks,
-    gather_tensors,
-    gather_gradients,
-    gather_in_groups,
-    compile_a_step,
-    gather_what_does_not_fit,
-)
-
-
-def main(rank: int, world: int, folder: Path, backend: str, device: str) -> None:
-    faulthandler.enable()
-    faulthandler.dump_traceback_later(240, exit=True)  # says where it hangs, before the test ends it
-    torch.set_num_threads(1)
-    if device != "cpu":
-        torch.cuda.set_device(device)
-    store = dist.FileStore(str(folder / "store"), world)
-    timeout = datetime.timedelta(seconds=120)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
-    results = {}
-    for job in JOBS:
-        print(job.__name__, flush=True)
-        results[job.__name__] = job(rank, device)
-    torch.save(results, folder / f"{rank}.pt")
-    # who is done keeps its connections until all are: closing them would be an error for who still reads
-    store.set(f"done {rank}", "1")
-    store.wait([f"done {other}" for other in range(world)], timeout)
-    dist.destroy_process_group()
-
-
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], sys.argv[5])
+    main(
+        in_turn(
+            count_bits,
+            train_jointly,
+            train_in_parts,
+            train_with_banks,
+            gather_tensors,
+            gather_gradients,
+            gather_in_groups,
+            compile_a_step,
+            gather_what_does_not_fit,
+        )
+    )

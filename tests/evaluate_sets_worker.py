@@ -1,7 +1,6 @@
-"""One rank of an evaluation over code sets: python evaluate_sets_worker.py RANK WORLD FOLDER JOBS.json
+"""One rank of an evaluation over code sets: does the jobs of ``jobs.json`` and saves what each gives, or the error.
 
-Saves what every job gives as FOLDER/RANK.pt: the AP of every query and the histogram, or the error. A job may say that
-a rank dies on the way.
+That is the AP of every query and the histogram. A job may say that a rank dies on the way.
 """
 
 from __future__ import annotations
@@ -9,13 +8,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed as dist
+from rank_main import main
 
 from rdh_ext.retrieval import evaluate_sets
 
@@ -35,15 +31,9 @@ def run(rank: int, job: dict[str, Any]) -> dict[str, Any]:
     return {"ap": result.ap, "histogram": result.histogram, "map": result.map}
 
 
-def main() -> None:
-    rank, world, folder, jobs = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(folder / "store"), world)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=20))
-    results = [run(rank, job) for job in json.loads(jobs.read_text())]
-    torch.save(results, folder / f"{rank}.pt")
-    dist.destroy_process_group()
+def run_all(rank: int, device: str) -> list[dict[str, Any]]:
+    return [run(rank, job) for job in json.loads(Path("jobs.json").read_text())]
 
 
 if __name__ == "__main__":
-    main()
+    main(run_all, timeout=20, may_die=True)

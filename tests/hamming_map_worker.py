@@ -5,16 +5,11 @@ Shares are slices, so that a test can put the items together as the metric does:
 
 from __future__ import annotations
 
-import datetime
-import faulthandler
-import sys
 import warnings
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
+from rank_main import in_turn, main
 from torch import Tensor
 from torchmetrics import MetricCollection
 
@@ -145,35 +140,14 @@ def said_by(metric: HammingMAP) -> str:
     return "nothing"
 
 
-JOBS: tuple[Callable[[int, str], dict[str, Any]], ...] = (
-    compute_jointly,
-    go_on_after_computing,
-    compute_collections,
-    compute_nothing,
-    compute_what_does_not_fit,
-)
-
-
-def main(rank: int, world: int, folder: Path, backend: str, device: str) -> None:
-    faulthandler.enable()
-    faulthandler.dump_traceback_later(240, exit=True)  # says where it hangs, before the test ends it
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", module="torchmetrics")
-    if device != "cpu":
-        torch.cuda.set_device(device)
-    store = dist.FileStore(str(folder / "store"), world)
-    timeout = datetime.timedelta(seconds=120)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
-    results = {}
-    for job in JOBS:
-        print(job.__name__, flush=True)
-        results[job.__name__] = job(rank, device)
-    torch.save(results, folder / f"{rank}.pt")
-    # who is done keeps its connections until all are: closing them would be an error for who still reads
-    store.set(f"done {rank}", "1")
-    store.wait([f"done {other}" for other in range(world)], timeout)
-    dist.destroy_process_group()
-
-
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], sys.argv[5])
+    warnings.filterwarnings("ignore", module="torchmetrics")
+    main(
+        in_turn(
+            compute_jointly,
+            go_on_after_computing,
+            compute_collections,
+            compute_nothing,
+            compute_what_does_not_fit,
+        )
+    )

@@ -9,30 +9,19 @@ import ddp_worker
 import pytest
 import torch
 from ddp_worker import KINDS, ROWS, SPLITS, alone, make_net, whole
-from process_group import run_ranks
+from process_group import SETUPS, run_setup
 
 import rdh_ext
 from rdh_ext.distributed import gather_batch
 from rdh_ext.nn import BitCounter
 
 needs_processes = pytest.mark.skipif(not torch.distributed.is_available(), reason="a PyTorch without torch.distributed")
-SETUPS = (
-    ("gloo", "cpu", 0),
-    pytest.param(("gloo", "cuda:0", 1), marks=pytest.mark.cuda),
-    pytest.param(("nccl", "cuda", 2), marks=pytest.mark.cuda),
-)
 
 
 @pytest.fixture(scope="module", params=SETUPS, ids=lambda setup: "-".join(setup[:2]))
 def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The results of both processes, which do all their jobs in one life."""
-    backend, device, devices = request.param
-    found = torch.cuda.device_count()
-    if found < devices:
-        pytest.skip(f"needs {devices} CUDA device{'s' if devices > 1 else ''}, found {found}")
-    if backend == "nccl" and not torch.distributed.is_nccl_available():
-        pytest.skip("a PyTorch without NCCL")
-    return run_ranks(tmp_path_factory.mktemp("ranks"), backend=backend, device=device)
+    return run_setup(request.param, tmp_path_factory.mktemp("ranks"))
 
 
 def assert_close(got: Any, expected: Any) -> None:

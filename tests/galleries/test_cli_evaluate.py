@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from code_sets import make_problem, small_blocks, write_problem
-from process_group import environment
+from process_group import environment, torchrun
 
 import rdh_ext
 from rdh_ext import cli
@@ -137,10 +137,7 @@ sys.exit(cli.main({words!r}))
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="a PyTorch without torch.distributed")
 def test_started_by_torchrun(words: list[str]) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "rdh_ext"]
-    done = subprocess.run(
-        [*command, *words, "--out", "report.json"], capture_output=True, text=True, timeout=300, env=environment()
-    )
+    done = torchrun([*words, "--out", "report.json"])
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(expected()))
     assert done.stdout.count("mAP") == 1

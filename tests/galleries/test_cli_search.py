@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from code_sets import make_problem, small_blocks, write_problem
-from process_group import environment
+from process_group import torchrun
 from torch import Tensor
 
 import rdh_ext
@@ -509,8 +508,7 @@ def test_reads_no_more_of_the_queries_than_it_needs(words: Words) -> None:
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="a PyTorch without torch.distributed")
 def test_started_by_torchrun(words: Words, capsys: pytest.CaptureFixture[str]) -> None:
     """One of the processes speaks."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "rdh_ext"]
-    done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=300, env=environment())
+    done = torchrun(words)
     assert done.returncode == 0, done.stderr
     assert done.stdout == output(capsys, words)
 

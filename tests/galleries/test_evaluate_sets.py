@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from code_sets import PEAK_MEMORY, Problem, make_problem, small_blocks, write_in_parts, write_problem
-from process_group import environment
+from process_group import run_ranks
 from torch import Tensor
 
 import rdh_ext
@@ -366,23 +366,7 @@ def ranks(folder: Path, world: int, jobs: list[dict[str, Any]]) -> list[list[dic
     here = folder / f"ranks-{time.monotonic_ns()}"
     here.mkdir()
     (here / "jobs.json").write_text(json.dumps(jobs))
-    processes = []
-    try:
-        for rank in range(world):
-            command = [sys.executable, str(WORKER), str(rank), str(world), str(here), str(here / "jobs.json")]
-            with (here / f"{rank}.log").open("wb") as log:
-                processes.append(subprocess.Popen(command, env=environment(), stdout=log, stderr=log))
-        for process in processes:
-            process.wait(300)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    found: list[list[dict[str, Any]] | None] = []
-    for rank, process in enumerate(processes):
-        assert process.returncode in (0, -signal.SIGKILL), (here / f"{rank}.log").read_text()
-        found.append(torch.load(here / f"{rank}.pt") if process.returncode == 0 else None)
-    return found
+    return run_ranks(here, world=world, worker=WORKER, may_die=True)
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="a PyTorch without torch.distributed")

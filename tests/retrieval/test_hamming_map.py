@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from hamming_cases import random_ids, random_multi_hot
-from process_group import run_ranks
+from process_group import SETUPS, run_setup
 from torch import Tensor
 
 import rdh_ext
@@ -535,25 +535,10 @@ def test_in_a_lightning_trainer(how: str) -> None:
             assert module.map.update_count == 0
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        ("gloo", "cpu", 0),
-        pytest.param(("gloo", "cuda:0", 1), marks=pytest.mark.cuda),
-        pytest.param(("nccl", "cuda", 2), marks=pytest.mark.cuda),
-    ],
-    ids=lambda setup: "-".join(setup[:2]),
-)
+@pytest.fixture(scope="module", params=SETUPS, ids=lambda setup: "-".join(setup[:2]))
 def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two processes have computed, which do all their jobs in one life."""
-    if not torch.distributed.is_available():
-        pytest.skip("a PyTorch without torch.distributed")
-    backend, device, devices = request.param
-    found = torch.cuda.device_count()
-    if found < devices:
-        pytest.skip(f"needs {devices} CUDA device{'s' if devices > 1 else ''}, found {found}")
-    folder = tmp_path_factory.mktemp("ranks")
-    return run_ranks(folder, backend=backend, device=device, worker=Path(worker.__file__))
+    return run_setup(request.param, tmp_path_factory.mktemp("ranks"), Path(worker.__file__))
 
 
 def joint(kind: str, shares: Any) -> Case:
