@@ -1,6 +1,19 @@
-"""Data sets as query, training and gallery images, and the seeded splits that make them."""
+"""Data sets as query, training and gallery items, and the seeded splits that make them."""
 
 from .digits import load_digits
-from .splits import Part, RetrievalData, Split, split_per_class
+from .preprocessing import Preprocessing
+from .sources import ImageFiles, Source, TensorSource
+from .splits import Part, RetrievalData, Split, hold_out, split_per_class
 
-__all__ = ["Part", "RetrievalData", "Split", "load_digits", "split_per_class"]
+__all__ = [
+    "ImageFiles",
+    "Part",
+    "Preprocessing",
+    "RetrievalData",
+    "Source",
+    "Split",
+    "TensorSource",
+    "hold_out",
+    "load_digits",
+    "split_per_class",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..._extras import require
+from .sources import TensorSource
 from .splits import RetrievalData, cut, split_per_class
 
 QUERY_PER_CLASS = 30
@@ -47,11 +48,12 @@ def load_digits(
     images = torch.from_numpy(bunch.images).to(torch.float32).unsqueeze(1) * (input_scale / 16.0)
     labels = torch.from_numpy(bunch.target).to(torch.int64)
     split = split_per_class(labels, query_per_class, train_per_class, seed)
+    query, train, gallery = cut(TensorSource(images), labels, split)
     return RetrievalData(
         name="digits",
         description=f"scikit-learn's handwritten digits: {len(labels):,} images of 8 x 8 pixels, 10 classes",
         classes=10,
-        query=cut(images, labels, split.query),
-        train=cut(images, labels, split.train),
-        gallery=cut(images, labels, split.gallery),
+        query=query,
+        train=train,
+        gallery=gallery,
     )
