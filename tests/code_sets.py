@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 import rdh_ext
-from rdh_ext.retrieval import CodeSet, CodeSetWriter, write_code_set
+from rdh_ext.retrieval import CodeSet, CodeSetError, CodeSetWriter, write_code_set
 from rdh_ext.retrieval.sets import manifest
 
 Problem = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -58,3 +59,19 @@ def write_in_parts(path: Path, problem: Problem, bits: int, sizes: list[int], sh
         for codes, part in zip(g.split(sizes), labels.split(sizes), strict=True):
             writer.add(codes, part)
     return CodeSet(path)
+
+
+def problem_set(folder: Path, monkeypatch: pytest.MonkeyPatch, bits: int, classes: int | None = None) -> CodeSet:
+    """A set of several shards and blocks."""
+    small_blocks(monkeypatch)
+    _, g, _, labels = make_problem(gallery=12_000, bits=bits, classes=classes)
+    return write_code_set(folder / "set", g, labels, bits=bits, shard_items=5_000)
+
+
+def error_of(function: Any, *arguments: Any, **options: Any) -> str:
+    """The one line of a CodeSetError."""
+    with pytest.raises(CodeSetError) as caught:
+        function(*arguments, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message

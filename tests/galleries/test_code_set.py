@@ -16,24 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from code_sets import make_problem, small_blocks, write_in_parts, write_problem
+from code_sets import error_of, make_problem, small_blocks, write_in_parts, write_problem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import rdh_ext
-from rdh_ext.retrieval import CodeSet, CodeSetError, CodeSetWriter, DamagedShard, write_code_set
+from rdh_ext.retrieval import CodeSet, CodeSetWriter, DamagedShard, write_code_set
 from rdh_ext.retrieval.sets.manifest import parse_manifest
 
 SUFFIXES = ("", ".npz")
-
-
-def error_of(what: Any, *arguments: Any, **options: Any) -> str:
-    """The one line of a CodeSetError."""
-    with pytest.raises(CodeSetError) as caught:
-        what(*arguments, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

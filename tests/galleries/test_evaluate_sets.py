@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from code_sets import PEAK_MEMORY, Problem, make_problem, small_blocks, write_in_parts, write_problem
+from code_sets import PEAK_MEMORY, Problem, make_problem, write_in_parts, write_problem
 from process_group import run_ranks
 from torch import Tensor
 
@@ -24,12 +24,6 @@ from rdh_ext.retrieval.streaming import state
 
 BITS = 24
 WORKER = Path(__file__).parents[1] / "evaluate_sets_worker.py"
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    small_blocks(monkeypatch)
-    return tmp_path
 
 
 def in_memory(problem: Problem, bits: int = BITS, **options: Any) -> EvaluationResult:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from code_sets import PEAK_MEMORY, make_problem, small_blocks, write_problem
+from code_sets import PEAK_MEMORY, make_problem, write_problem
 from hamming_cases import random_codes
 from process_group import run_ranks
 from torch import Tensor
@@ -23,12 +23,6 @@ from rdh_ext.retrieval.streaming.memory import plan
 
 WORKER = Path(__file__).parents[1] / "search_worker.py"
 Found = tuple[Tensor, Tensor]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    small_blocks(monkeypatch)
-    return tmp_path
 
 
 def assert_equal(got: Found, expected: Found) -> None:
