@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ... import _checks as checks
 from ... import gradient_amplifier
 from ...nn import AmplifiedTanh, BitCounter, PairwiseLoss
 
@@ -27,14 +29,21 @@ class MethodLoss(NamedTuple):
 
 
 class _CountedTanh(nn.Module):
-    """``torch.tanh`` as PyTorch has it; the identity after it only counts dead bits (an amplification by 1)."""
+    """``torch.tanh`` as PyTorch has it; the identity after it only counts dead bits (an amplification by 1).
+
+    ``beta`` is a plain attribute as in :class:`rdh_ext.nn.AmplifiedTanh`: ``tanh(beta x)``.
+    """
 
     def __init__(self, tau: float, counter: BitCounter) -> None:
         super().__init__()
-        self.tau, self.counter = tau, counter
+        self.tau, self.beta, self.counter = tau, 1.0, counter
 
     def forward(self, logits: Tensor) -> Tensor:
-        return gradient_amplifier(torch.tanh(logits), self.tau, alpha=1.0, counter=self.counter)
+        steep = logits if self.beta == 1.0 else self.beta * logits
+        return gradient_amplifier(torch.tanh(steep), self.tau, alpha=1.0, counter=self.counter)
+
+    def extra_repr(self) -> str:
+        return f"tau={self.tau:g}" + ("" if self.beta == 1.0 else f", beta={self.beta:g}")
 
 
 class HashingMethod(nn.Module):
@@ -57,6 +66,9 @@ class HashingMethod(nn.Module):
         amplifier, error_aware: one of the two alone; None means as ``rdh`` says.
         tau: threshold of the amplifier and of the counts.
         eta: weight of the quantization term, whichever it is; None means :attr:`default_eta`.
+
+    Raises:
+        TypeError, ValueError: an option that does not fit; the message names method and option.
 
     Example:
         >>> from rdh_ext.hashing.methods import HashingMethod
@@ -87,13 +99,17 @@ class HashingMethod(nn.Module):
         eta: float | None = None,
     ) -> None:
         super().__init__()
-        self.bits, self.rdh, self.tau = bits, rdh, tau
-        self.eta = self.default_eta if eta is None else eta
-        self.amplifier = rdh if amplifier is None else amplifier
-        self.error_aware = rdh if error_aware is None else error_aware
+        name, most = type(self).__name__, checks.MAX_BITS
+        self.bits = checks.check_integer(name, "bits", bits, low=1, high=most, expected=f"an integer in [1, {most}]")
+        self.rdh = checks.check_bool(name, "rdh", rdh)
+        self.amplifier = rdh if amplifier is None else checks.check_bool(name, "amplifier", amplifier)
+        self.error_aware = rdh if error_aware is None else checks.check_bool(name, "error_aware", error_aware)
+        self.tau = checks.check_real(name, "tau", tau, low=0.0, high=1.0, expected="in [0, 1)")
+        eta = self.default_eta if eta is None else eta
+        self.eta = checks.check_real(name, "eta", eta, low=0.0, high=math.inf, expected="finite and >= 0")
         self.counter = BitCounter()
-        self.activation: nn.Module = (
-            AmplifiedTanh(tau, counter=self.counter) if self.amplifier else _CountedTanh(tau, self.counter)
+        self.activation: AmplifiedTanh | _CountedTanh = (
+            AmplifiedTanh(self.tau, counter=self.counter) if self.amplifier else _CountedTanh(self.tau, self.counter)
         )
         self.pairwise = PairwiseLoss(
             scale=self.scale,
@@ -130,6 +146,8 @@ class HashingMethod(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Logits ``[B, K]`` -> relaxed codes ``[B, K]``."""
+        if logits.size(-1) != self.bits:
+            checks.fail_value(type(self).__name__, "logits", f"of {self.bits} bits [B, {self.bits}]", logits)
         h: Tensor = self.activation(logits)
         return h
 
