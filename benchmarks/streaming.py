@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -29,7 +28,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from _measure import RESULTS, machine, write_csv
+from _measure import RESULTS, fresh_process, machine, write_csv
 
 import rdh_ext
 from rdh_ext.retrieval import CodeSet, CodeSetWriter, evaluate_sets, write_code_set
@@ -78,9 +77,9 @@ def evaluate(query: str, gallery: str, threads: int) -> None:
 
 def command(query: Path, gallery: Path, threads: int) -> dict[str, float]:
     start = time.perf_counter()
-    words = [sys.executable, __file__, "--evaluate", str(query), str(gallery), str(threads)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    return {**json.loads(done.stdout), "whole": time.perf_counter() - start}
+    sets = {"query": str(query), "gallery": str(gallery)}
+    measured = fresh_process("streaming.py", "evaluate", {}, **sets, threads=threads)
+    return {**measured, "whole": time.perf_counter() - start}
 
 
 class InMemory:
@@ -121,8 +120,8 @@ def check(folder: Path, query: Path, gallery: Path) -> None:
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["--evaluate"]:
-        evaluate(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    if sys.argv[1:2] == ["evaluate"]:
+        evaluate(**json.loads(sys.argv[2]))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=BUILD / "streaming", help="of the code sets (%(default)s)")
