@@ -106,9 +106,10 @@ def _opened(arguments: argparse.Namespace) -> Dump:
 
 def _summary(dump: Dump, made: CodeSet) -> str:
     """One line: items, bits, where they come from, labels, place."""
+    from ..retrieval.sets.manifest import codes_in_words
+
     source = {"packed": "from packed bytes", "01": "from 0-1 values"}.get(dump.values)
     if source is None:
         zeros = dump.exact_zeros
         source = f"from signs, {zeros:,} exact zero{'s' if zeros != 1 else ''}{' taken as +' if zeros else ''}"
-    codes = f"{len(made):,} code{'s' if len(made) != 1 else ''} of {made.bits} bit{'s' if made.bits != 1 else ''}"
-    return f"{codes} {source}; {made.labels or 'no labels'}; in {made.path}"
+    return f"{codes_in_words(len(made), made.bits)} {source}; {made.labels or 'no labels'}; in {made.path}"

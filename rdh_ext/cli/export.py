@@ -43,6 +43,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None
     if arguments.ivf is not None and arguments.faiss is None:
         parser.error("--ivf goes with --faiss")
     from ..retrieval import CodeSet, export_faiss, export_npy
+    from ..retrieval.sets.manifest import codes_in_words
     from .progress import Bar
 
     source = CodeSet(arguments.set)
@@ -59,7 +60,4 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None
             where = f"{path}; labels have no place there" if source.labels is not None else f"{path}"
     finally:
         bar.close()
-    codes = (
-        f"{len(source):,} code{'s' if len(source) != 1 else ''} of {source.bits} bit{'s' if source.bits != 1 else ''}"
-    )
-    print(f"{codes} as {kind} in {where}")
+    print(f"{codes_in_words(len(source), source.bits)} as {kind} in {where}")

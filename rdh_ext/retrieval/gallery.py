@@ -17,6 +17,7 @@ from ._ranking import LabelledCodes
 from .average_precision import check_topk
 from .evaluate import check_choices, evaluate_codes
 from .result import EvaluationResult
+from .sets.manifest import codes_in_words
 
 _LOOKUP = 1 << 20
 """Class ids below it are found in a table, others by sorting."""
@@ -127,8 +128,8 @@ class Gallery:
         return self._codes.shape[0]
 
     def __repr__(self) -> str:
-        codes = f"{_counted(len(self), 'code')} of {_counted(self._bits, 'bit')}"
-        labels = "no labels" if self.classes is None else _counted(self.classes, "class", "es")
+        codes = codes_in_words(len(self), self._bits)
+        labels = "no labels" if self.classes is None else f"{self.classes:,} class{'' if self.classes == 1 else 'es'}"
         planes = "bit planes, " if self._planes is not None else ""
         return f"Gallery({codes}, {labels}, {planes}on {self.device})"
 
@@ -254,10 +255,6 @@ class Gallery:
                 f"{op}: q_labels must have the {self._labels.shape[1]} classes of the gallery, got {q_labels.shape[1]}"
             )
         return LabelledCodes(q, self._codes, q_labels, self._labels, self._bits, self._planes)
-
-
-def _counted(number: int, noun: str, plural: str = "s") -> str:
-    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def _version(codes: Tensor) -> int:

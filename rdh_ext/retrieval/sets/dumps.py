@@ -33,7 +33,7 @@ from .arrays import PIECE_BYTES, in_memory, npy_array, open_file
 from .code_set import CodeSet, Progress
 from .errors import CodeSetError
 from .faiss_files import faiss_array
-from .manifest import LabelFormat
+from .manifest import LabelFormat, codes_in_words
 from .meaning import BIT_ORDERS, VALUES, CodeRows, LabelRows, codes_of, labels_of
 from .writer import CodeSetWriter
 
@@ -95,9 +95,8 @@ class Dump:
         return self._codes.array.shape[0]
 
     def __repr__(self) -> str:
-        codes = f"{len(self):,} code{'' if len(self) == 1 else 's'} of {self.bits} bit{'' if self.bits == 1 else 's'}"
         source = {"packed": "packed bytes", "signs": "signs", "01": "0-1 values"}[self.values]
-        return f"Dump({codes} from {source}, {self.labels or 'no labels'})"
+        return f"Dump({codes_in_words(len(self), self.bits)} from {source}, {self.labels or 'no labels'})"
 
     def pieces(self, rows: int | None = None) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Codes and labels, ``rows`` items at a time; None means about 32 MiB. At least one piece, which may be empty.

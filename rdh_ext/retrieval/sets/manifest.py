@@ -23,6 +23,11 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
+def codes_in_words(items: int, bits: int) -> str:
+    """As "1,000 codes of 48 bits"."""
+    return f"{items:,} code{'' if items == 1 else 's'} of {bits} bit{'' if bits == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class LabelFormat:
     """How labels are kept: class ids of a dtype, or multi-hot rows of so many classes, packed like codes."""
@@ -81,6 +86,10 @@ class Manifest:
     def item_bytes(self) -> int:
         """Bytes per item with its labels."""
         return self.code_bytes + (self.labels.width if self.labels is not None else 0)
+
+    def __str__(self) -> str:
+        shards = f", {len(self.shards)} shards" if len(self.shards) != 1 else ""
+        return f"{codes_in_words(self.items, self.bits)}, {self.labels or 'no labels'}{shards}"
 
     def digest(self) -> str:
         """SHA-256 of what codes and labels depend on: two sets with the same digest hold the same items in the same
