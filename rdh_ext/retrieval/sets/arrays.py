@@ -5,13 +5,14 @@ Files are read, not mapped into memory: one that is cut short meanwhile is an er
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,17 +46,17 @@ class Array:
         return f"{self.dtype.newbyteorder('=')} {list(self.shape)}"
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> io.BufferedReader:
     """Opens a file to read it, and nothing else that a name may stand for."""
     if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
         raise CodeSetError(f"{path}: a folder or a device, not a file; name the file")
     return open(path, "rb")
 
 
-def _read_into(file: BinaryIO, offset: int, out: NDArray[Any], name: str) -> None:
+def _read_into(file: io.BufferedReader, offset: int, out: NDArray[Any], name: str) -> None:
     file.seek(offset)
     content = out.reshape(-1).view(np.uint8)
-    if file.readinto(content.data) != content.size:  # type: ignore[attr-defined]
+    if file.readinto(content.data) != content.size:
         raise CodeSetError(f"{name}: has become shorter meanwhile; bring back the whole file")
 
 

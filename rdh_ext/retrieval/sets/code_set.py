@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -69,10 +71,10 @@ class _Rows:
             raise DamagedShard(f"{self.name}: the file is gone; bring it back or write the set again") from None
 
 
-def _fill(file: BinaryIO, out: Bytes, name: str) -> None:
+def _fill(file: io.FileIO, out: Bytes, name: str) -> None:
     view, done = out.data, 0
     while done < len(view):
-        count = file.readinto(view[done:])  # type: ignore[attr-defined]
+        count = file.readinto(view[done:])
         if not count:
             raise DamagedShard(f"{name}: shorter than the manifest says; bring back the whole file")
         done += count
@@ -153,9 +155,7 @@ class CodeSet:
         return self._manifest.items
 
     def __repr__(self) -> str:
-        codes = f"{len(self):,} code{'' if len(self) == 1 else 's'} of {self.bits} bit{'' if self.bits == 1 else 's'}"
-        shards = len(self._manifest.shards)
-        return f"CodeSet({codes}, {self.labels or 'no labels'}{f', {shards} shards' if shards != 1 else ''})"
+        return f"CodeSet({self._manifest})"
 
     def blocks(self) -> Iterator[Block]:
         """All blocks, in the order of the items."""
@@ -167,9 +167,9 @@ class CodeSet:
                 yield Block(index, first, items, number, start, start // size)
                 index, first = index + 1, first + items
 
-    def read_into(self, block: Block, codes: Bytes, labels: Bytes | None) -> None:
-        """Reads and checks a block: ``codes`` ``[items, bytes]`` and, where the set has labels and it is not None,
-        ``labels`` ``[items, bytes]``, which are overwritten.
+    def read_into(self, block: Block, codes: Bytes | None, labels: Bytes | None) -> None:
+        """Reads and checks a block: ``codes`` ``[items, bytes]`` and, where the set has them, ``labels`` ``[items,
+        bytes]``, which are overwritten. Of what is None nothing is read.
 
         Raises:
             DamagedShard: a file is missing or too short, or its bytes are not those that were written.
@@ -190,9 +190,20 @@ class CodeSet:
             DamagedShard, OSError: as :meth:`read_into`.
         """
         codes = np.empty((block.items, self._manifest.code_bytes), dtype=np.uint8)
-        labels = None if self.labels is None else np.empty((block.items, self.labels.width), dtype=np.uint8)
-        self.read_into(block, codes, labels)
-        return torch.from_numpy(codes), None if labels is None else self.labels_of(torch.from_numpy(labels))
+        self.read_into(block, codes, None)
+        return torch.from_numpy(codes), self.read_labels(block)
+
+    def read_labels(self, block: Block) -> Tensor | None:
+        """Labels of a block alone, as :meth:`read` has them; None where the set has none. Its codes are not looked at.
+
+        Raises:
+            DamagedShard, OSError: as :meth:`read_into`.
+        """
+        if self.labels is None:
+            return None
+        labels = np.empty((block.items, self.labels.width), dtype=np.uint8)
+        self.read_into(block, None, labels)
+        return self.labels_of(torch.from_numpy(labels))
 
     def labels_of(self, rows: Tensor) -> Tensor:
         """Labels from their bytes ``[items, bytes]``."""
@@ -229,6 +240,11 @@ class CodeSet:
                 progress(block.first + block.items, len(self))
 
 
+def unpack_labels(rows: Bytes, classes: int) -> Bytes:
+    """Multi-hot rows ``[items, classes]`` of 0 and 1 from rows that are packed like codes."""
+    return np.unpackbits(rows, axis=1, count=classes, bitorder="little")
+
+
 def _check(name: str, file: File, block: Block, rows: Bytes) -> None:
     if hashlib.sha256(rows.data).hexdigest() != file.sha256[block.block_in_shard]:
         last = block.first_in_shard + block.items
@@ -238,22 +254,30 @@ def _check(name: str, file: File, block: Block, rows: Bytes) -> None:
         )
 
 
-def _expected(manifest: Manifest) -> Iterator[tuple[File, str, tuple[int, ...], int]]:
-    """Every file with the dtype, shape and bytes per row that it must have."""
+class _Expected(NamedTuple):
+    """A file, and the array that it must hold."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    width: int
+    """Bytes per row."""
+
+
+def _expected(manifest: Manifest) -> Iterator[_Expected]:
+    """Every file of the set."""
     for shard in manifest.shards:
-        yield shard.codes, "uint8", (shard.items, manifest.code_bytes), manifest.code_bytes
+        yield _Expected(shard.codes.name, "uint8", (shard.items, manifest.code_bytes), manifest.code_bytes)
         if shard.labels is None or manifest.labels is None:
             continue
         labels = manifest.labels
         shape = (shard.items,) if labels.classes is None else (shard.items, labels.width)
-        yield shard.labels, labels.dtype, shape, labels.width
+        yield _Expected(shard.labels.name, labels.dtype, shape, labels.width)
 
 
-def _rows_of(
-    file: BinaryIO, start: int, size: int, path: Path, name: str, expected: tuple[str, tuple[int, ...], int]
-) -> _Rows:
+def _rows_of(file: BinaryIO, start: int, size: int, path: Path, name: str, expected: _Expected) -> _Rows:
     """The rows of the array that begins at ``start`` and has ``size`` bytes with its header."""
-    dtype, shape, width = expected
+    _, dtype, shape, width = expected
     file.seek(start)
     header = read_header(file, name)
     if header.dtype != np.dtype(dtype).newbyteorder("<") or header.shape != shape:
@@ -275,17 +299,22 @@ def _open_folder(folder: Path) -> tuple[Manifest, dict[str, _Rows]]:
         raise CodeSetError(f"{where}: too large for the manifest of a code set")
     manifest = parse_manifest(where.read_bytes(), str(where))
     files = {}
-    for entry, *expected in _expected(manifest):
-        path = folder / entry.name
+    for expected in _expected(manifest):
+        path = folder / expected.name
         try:
             with open(path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                files[entry.name] = _rows_of(file, 0, size, path, str(path), tuple(expected))  # type: ignore[arg-type]
+                files[expected.name] = _rows_of(file, 0, size, path, str(path), expected)
         except FileNotFoundError:
             raise DamagedShard(
                 f"{path}: missing, the manifest names it; bring it back or write the set again"
             ) from None
     return manifest, files
+
+
+def _check_stored(member: zipfile.ZipInfo, name: str) -> None:
+    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+        raise CodeSetError(f"{name}: compressed or encrypted; a code set is stored as it is")
 
 
 def _open_archive(path: Path) -> tuple[Manifest, dict[str, _Rows]]:
@@ -298,20 +327,22 @@ def _open_archive(path: Path) -> tuple[Manifest, dict[str, _Rows]]:
                 )
             if members[NAME].file_size > _MOST_MANIFEST:
                 raise CodeSetError(f"{path}: too large a manifest for a code set")
+            _check_stored(members[NAME], f"{path}, {NAME}")  # decompressors and passwords have errors of their own
             manifest = parse_manifest(archive.read(NAME), f"{path}, {NAME}")
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+    # of zipfile's for damage UnicodeDecodeError is for names, NotImplementedError for forms that it does not know, and
+    # EINVAL for places before the beginning
+    except (zipfile.BadZipFile, EOFError, OSError, UnicodeDecodeError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise CodeSetError(f"{path}: not a code set, or a damaged one; name a folder or an .npz file") from None
     files = {}
     with open(path, "rb") as file:
-        for entry, *expected in _expected(manifest):
-            name = f"{path}, {entry.name}"
-            member = members.get(entry.name)
+        for expected in _expected(manifest):
+            name = f"{path}, {expected.name}"
+            member = members.get(expected.name)
             if member is None:
                 raise DamagedShard(f"{name}: missing, the manifest names it; write the set again")
-            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-                raise CodeSetError(f"{name}: compressed or encrypted; a code set is stored as it is")
+            _check_stored(member, name)
             file.seek(member.header_offset)
             header = file.read(_LOCAL_HEADER)
             if len(header) != _LOCAL_HEADER or not header.startswith(b"PK\3\4"):
@@ -321,7 +352,7 @@ def _open_archive(path: Path) -> tuple[Manifest, dict[str, _Rows]]:
                 + _LOCAL_HEADER
                 + sum(int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
             )
-            files[entry.name] = _rows_of(file, start, member.file_size, path, name, tuple(expected))  # type: ignore[arg-type]
+            files[expected.name] = _rows_of(file, start, member.file_size, path, name, expected)
     return manifest, files
 
 

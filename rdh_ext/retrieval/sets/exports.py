@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ... import _checks as checks
 from ..._extras import require
 from ..._files import sync_folder, temporary_beside
-from .code_set import Block, CodeSet, Progress
+from .code_set import Block, CodeSet, Progress, unpack_labels
 from .errors import CodeSetError
 from .faiss_files import FLAT, FLAT_HEADER, METRIC_L2
 from .npy import header_of
@@ -129,7 +129,7 @@ def export_npy(
         for block in source.blocks():
             codes, rows = _bytes_of(source, block)
             if rows is not None and classes is not None:
-                rows = np.unpackbits(rows, axis=1, count=classes, bitorder="little")
+                rows = unpack_labels(rows, classes)
             if rows is not None:
                 files[0].write(rows.data)
             files[-1].write(codes.data)
