@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..retrieval import CodeSet
+from ..retrieval import Block, CodeSet
+from ..retrieval.sets.code_set import unpack_labels
 
 if TYPE_CHECKING:
     from .search_faiss import Approximate
@@ -44,27 +45,34 @@ class Labels:
         """Labels as numbers."""
         if self.classes is None:
             return list(rows.tolist())
-        bits = np.unpackbits(rows.numpy(), axis=1, count=self.classes, bitorder="little")
+        bits = unpack_labels(rows.numpy(), self.classes)
         where, which = np.nonzero(bits)
         cuts = np.searchsorted(where, np.arange(1, len(bits)))
         return [part.tolist() for part in np.split(which, cuts)] if len(bits) else []
+
+
+def _blocks_of(
+    source: CodeSet, items: Tensor, progress: Callable[[int, int], None]
+) -> Iterator[tuple[Block, slice, Tensor]]:
+    """The blocks that have some of ``items``, which ascend: each with their place in ``items`` and in the block."""
+    for block in source.blocks():
+        low, high = torch.searchsorted(items, torch.tensor([block.first, block.first + block.items])).tolist()
+        if low < high:
+            yield block, slice(low, high), items[low:high] - block.first
+        progress(block.first + block.items, len(source))
 
 
 def read_items(
     source: CodeSet, items: Tensor, progress: Callable[[int, int], None]
 ) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
     """Codes and labels of ``items``, which ascend, from the blocks that have some, each with its place in ``items``."""
-    for block in source.blocks():
-        low, high = torch.searchsorted(items, torch.tensor([block.first, block.first + block.items])).tolist()
-        if low < high:
-            codes, labels = source.read(block)
-            local = items[low:high] - block.first
-            yield slice(low, high), codes[local], None if labels is None else labels[local]
-        progress(block.first + block.items, len(source))
+    for block, place, rows in _blocks_of(source, items, progress):
+        codes, labels = source.read(block)
+        yield place, codes[rows], None if labels is None else labels[rows]
 
 
 def read_labels(source: CodeSet, indices: Tensor, progress: Callable[[int, int], None]) -> Labels | None:
-    """Labels of the items ``indices`` of a set, of any shape; None where it has none."""
+    """Labels of the items ``indices`` of a set, of any shape; None where it has none. Codes are not read."""
     if source.labels is None:
         return None
     if indices.numel() > len(source):
@@ -76,9 +84,10 @@ def read_labels(source: CodeSet, indices: Tensor, progress: Callable[[int, int],
     classes = source.labels.classes
     dtype = torch.uint8 if classes is not None else getattr(torch, source.labels.dtype)
     rows = torch.empty((len(items), source.labels.width) if classes is not None else len(items), dtype=dtype)
-    for place, _, labels in read_items(source, items, progress):
+    for block, place, in_block in _blocks_of(source, items, progress):
+        labels = source.read_labels(block)
         assert labels is not None
-        rows[place] = labels
+        rows[place] = labels[in_block]
     return Labels(items, rows, classes)
 
 
@@ -157,8 +166,8 @@ class Answer:
 
 def table(answer: Answer, shown: int) -> Iterator[str]:
     """Lines for people: the sets, the first ``shown`` queries, and how good FAISS was."""
-    yield f"gallery  {answer.gallery.path}: {_in_words(answer.gallery)}"
-    yield f"query    {answer.query.path}: {_in_words(answer.query)}"
+    yield f"gallery  {answer.gallery.path}: {answer.gallery.manifest}"
+    yield f"query    {answer.query.path}: {answer.query.manifest}"
     yield ""
     yield from _lines(answer, shown)
     left = len(answer.rows) - shown
@@ -169,10 +178,6 @@ def table(answer: Answer, shown: int) -> Iterator[str]:
     if answer.approximate is not None:
         yield ""
         yield from answer.approximate.in_words(answer.indices.shape[1], answer.seconds)
-
-
-def _in_words(source: CodeSet) -> str:
-    return repr(source).removeprefix("CodeSet(").removesuffix(")")
 
 
 def _lines(answer: Answer, shown: int) -> Iterator[str]:
