@@ -1,72 +1,31 @@
-"""The metric for training loops: what one evaluation of everything gives, however it arrives and on how many ranks."""
+"""The metric for training loops: what one evaluation of everything gives, however it arrives."""
 
 from __future__ import annotations
 
 import pickle
-import sys
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hamming_cases import random_ids, random_multi_hot
-from process_group import SETUPS, run_setup
+from hamming_map_cases import (
+    BITS,
+    TIES,
+    HammingMAP,
+    batches,
+    evaluated,
+    filled,
+    make_case,
+    same,
+    same_bits,
+    torchmetrics,
+)
 from torch import Tensor
 
 import rdh_ext
-from rdh_ext.hashing import MissingExtra
-from rdh_ext.retrieval import EvaluationResult, evaluate
 
-torchmetrics = pytest.importorskip("torchmetrics")
-HammingMAP = rdh_ext.retrieval.HammingMAP
-
-import hamming_map_worker as worker  # noqa: E402  needs torchmetrics
-
-TIES = ("expected", "stable", "optimistic", "pessimistic")
 ORDERLESS = ("expected", "optimistic", "pessimistic")
 DENOMINATORS = ("found", "relevant", "min")
-QUERIES, GALLERY, BITS = 23, 150, 12
-Case = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
-def make_case(classes: int | None = None, bits: int = BITS) -> Case:
-    """Outputs of few signs, so that there are many ties, and their labels: 4 class ids, or multi-hot."""
-    generator = torch.Generator().manual_seed(0)
-    hq, hg = torch.randn(QUERIES, bits, generator=generator), torch.randn(GALLERY, bits, generator=generator)
-    hq[:, 5:], hg[:, 5:] = -1, -1
-    if classes is None:
-        return hq, hg, random_ids(QUERIES, 4, 1), random_ids(GALLERY, 4, 2)
-    return hq, hg, random_multi_hot(QUERIES, classes, 1), random_multi_hot(GALLERY, classes, 2)
-
-
-def evaluated(case: Case, **options: Any) -> EvaluationResult:
-    hq, hg, q_labels, g_labels = case
-    q, g = rdh_ext.pack_codes(hq), rdh_ext.pack_codes(hg)
-    return evaluate(q, g, q_labels, g_labels, bits=hq.shape[1], **options)
-
-
-def batches(case: Case, size: int = 8) -> Iterator[tuple[Tensor, Tensor, str]]:
-    hq, hg, q_labels, g_labels = case
-    for role, h, labels in (("query", hq, q_labels), ("gallery", hg, g_labels)):
-        for h_batch, labels_batch in zip(h.split(size), labels.split(size), strict=True):
-            yield h_batch, labels_batch, role
-
-
-def filled(case: Case, **options: Any) -> Any:
-    metric = HammingMAP(**options)
-    for h, labels, role in batches(case):
-        metric.update(h, labels, role=role)
-    return metric
-
-
-def same_bits(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
-
-
-def same(a: EvaluationResult, b: EvaluationResult) -> bool:
-    return a.to_dict() == b.to_dict() and same_bits(a.ap, b.ap) and torch.equal(a.histogram, b.histogram)
 
 
 @pytest.mark.parametrize("classes", [None, 70])
@@ -314,19 +273,6 @@ def test_states_that_are_merged() -> None:
     assert same(metric.result, evaluated(case))
 
 
-def test_what_only_computing_can_see() -> None:
-    """torchmetrics empties a metric that is called as a function before ``update`` sees the batch."""
-    metric = HammingMAP()
-    metric.update(torch.ones(2, 12), torch.tensor([0, 1]))
-    metric(torch.ones(2, 9), torch.tensor([0, 1]))
-    message = "h and labels must be alike in all updates, got 12 bits with class ids and 9 bits with class ids"
-    with pytest.raises(ValueError, match=f"^HammingMAP: {message}$"):
-        metric.compute()
-    metric.reset()
-    metric.update(torch.ones(2, 9), torch.ones(2, 2))
-    assert metric.compute() == 1
-
-
 def test_without_updates() -> None:
     for metric, bits in ((HammingMAP(), 8), (HammingMAP(20), 20)):
         with pytest.warns(UserWarning, match="was called before the ``update`` method"):
@@ -386,221 +332,3 @@ def test_does_not_keep_a_module_from_being_scripted() -> None:
         warnings.simplefilter("ignore")  # TorchScript is deprecated
         scripted = torch.jit.script(Net())
     assert scripted(torch.ones(1)) == 2
-
-
-H, IDS, HOT = torch.ones(3, 12), torch.tensor([0, 1, 2]), torch.eye(3)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"bits": 0}, ValueError, r"bits must be an integer in \[1, 4096\], or None, got 0"),
-        ({"bits": 4097}, ValueError, r"bits must be an integer in \[1, 4096\], or None, got 4097"),
-        ({"bits": 12.0}, TypeError, r"bits must be an integer in \[1, 4096\], or None, got float 12.0"),
-        ({"topk": 0}, ValueError, r"topk must be an integer >= 1, or None for the whole gallery, got 0"),
-        ({"ties": "random"}, ValueError, r"ties must be one of 'expected', .*, got 'random'"),
-        ({"denominator": None}, ValueError, r"denominator must be one of 'found', .*, got None"),
-        ({"empty": "neg"}, ValueError, r"empty must be one of 'zero', 'skip', 'error', got 'neg'"),
-    ],
-)
-def test_options_that_do_not_fit(arguments: dict[str, Any], error: type, message: str) -> None:
-    with pytest.raises(error, match=f"^HammingMAP: {message}$"):
-        HammingMAP(**arguments)
-    with pytest.raises(ValueError, match="Unexpected keyword arguments: `k`"):
-        HammingMAP(k=3)
-
-
-@pytest.mark.parametrize(
-    ("before", "h", "labels", "error", "message"),
-    [
-        (None, [[1.0]], IDS, TypeError, r"h must be a torch.Tensor, got list \[\[1.0\]\]"),
-        (None, H.long(), IDS, TypeError, r"h must be a tensor of dtype float32, .*, uint8, got int64 \[3, 12\] on cpu"),
-        (None, H[0], IDS, ValueError, r"h must be a tensor of 2 dimensions, got float32 \[12\] on cpu"),
-        (None, H[:, :0], IDS, ValueError, r"h must be \[N, K\] with K from 1 to 4096, got float32 \[3, 0\] on cpu"),
-        (None, H[:, :0].byte(), IDS, ValueError, r"h must be \[rows, bytes\] with 1 to 512 bytes .*"),
-        (
-            None,
-            H.to("meta"),
-            IDS,
-            ValueError,
-            r"h must be on the device of the metric \(cpu\), which .to\(\) moves, .*",
-        ),
-        (None, H.log() / 0, IDS, ValueError, r"h must be free of NaN, got 36 NaN in float32 \[3, 12\] on cpu"),
-        (None, H, IDS[:2], ValueError, r"labels must be class ids \[3\] .* or multi-hot rows \[3, C\] .*"),
-        (None, H, -IDS, ValueError, r"labels must be class ids \[3\] \(integers >= 0\) .*, got -2"),
-        (None, H, HOT * 2, ValueError, r"labels must be class ids \[3\] .*, got 2.0"),
-        (None, H, IDS.float(), TypeError, r"labels must be class ids \[3\] .*, got float32 \[3\] on cpu"),
-        (None, H, IDS.tolist(), TypeError, r"labels must be class ids \[3\] .*, got list \[0, 1, 2\]"),
-        (None, H, IDS.to("meta"), ValueError, r"labels must be on the device of what it labels \(cpu\), got .*"),
-        (9, H, IDS, ValueError, r"h must be of 9 bits \[B, 9\], got float32 \[3, 12\] on cpu"),
-        (9, H[:, :1].byte(), IDS, ValueError, r"h must be codes of 9 bits \[B, 2\], got uint8 \[3, 1\] on cpu"),
-        (9, H[:, :2].byte() * 2, IDS, ValueError, r"h must have zeros behind its 9 bits, got ones in the last byte"),
-        ((H, IDS), H[:, :11], IDS, ValueError, r"h must be of 12 bits \[B, 12\], got float32 \[3, 11\] on cpu"),
-        ((H, IDS), H[:, :3].byte(), IDS, ValueError, r"h must be codes of 12 bits \[B, 2\], got uint8 \[3, 3\] on cpu"),
-        ((H, IDS), H, HOT, ValueError, r"labels must be class ids like those before, got multi-hot rows"),
-        ((H, HOT), H, IDS, ValueError, r"labels must be multi-hot rows like those before, got class ids"),
-        ((H, HOT), H, HOT[:, :2], ValueError, r"labels must have the 3 classes of those before, got 2"),
-    ],
-)
-def test_updates_that_do_not_fit(before: Any, h: Any, labels: Any, error: type, message: str) -> None:
-    """They leave the metric as it was."""
-    for role, first in (("query", "gallery"), ("gallery", "query"), ("both", "both")):
-        metric = HammingMAP(before if isinstance(before, int) else None)
-        if isinstance(before, tuple):
-            metric.update(*before, role=first)
-        sizes = {name: len(state) for name, state in metric.metric_state.items()}
-        with pytest.raises(error, match=f"^HammingMAP: {message}$"):
-            metric.update(h, labels, role=role)
-        assert {name: len(state) for name, state in metric.metric_state.items()} == sizes
-
-
-@pytest.mark.parametrize("role", ["queries", None, 1])
-def test_unknown_roles(role: Any) -> None:
-    with pytest.raises(ValueError, match=r"^HammingMAP: role must be one of 'both', 'query', 'gallery', got "):
-        HammingMAP().update(H, IDS, role=role)
-
-
-def test_without_torchmetrics(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest of the package is there, and who asks for the metric reads what to install."""
-    monkeypatch.setitem(sys.modules, "torchmetrics", None)
-    message = r"^torchmetrics is not installed; get it with: pip install 'rdh_ext\[metrics\]'$"
-    with pytest.raises(MissingExtra, match=message):
-        _ = rdh_ext.retrieval.HammingMAP
-    with pytest.raises(MissingExtra, match=message):
-        exec("from rdh_ext.retrieval import HammingMAP", {})
-    names: dict[str, Any] = {}
-    exec("from rdh_ext.retrieval import *", names)
-    assert "evaluate" in names
-    assert "HammingMAP" not in dir(rdh_ext.retrieval)
-    with pytest.raises(AttributeError, match=r"^module 'rdh_ext\.retrieval' has no attribute 'HammingMap'$"):
-        _ = rdh_ext.retrieval.HammingMap
-
-
-def test_is_listed_where_torchmetrics_is_installed() -> None:
-    assert {"HammingMAP", "evaluate"} <= set(dir(rdh_ext.retrieval))
-    assert HammingMAP.__module__ == "rdh_ext.retrieval.hamming_map"
-
-
-@pytest.mark.parametrize("how", ["metric", "value"])
-def test_in_a_lightning_trainer(how: str) -> None:
-    """With two loaders, queries and gallery, and batches that are not full; the trainer resets the metric itself."""
-    lightning = pytest.importorskip("lightning.pytorch")
-    data = torch.utils.data
-
-    class Net(lightning.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net, self.map = torch.nn.Linear(BITS, 10), HammingMAP(topk=50)
-
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            return self.net(batch[0]).square().mean()
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), lr=0.1)
-
-        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
-            x, labels = batch
-            self.map.update(self.net(x), labels, role=("query", "gallery")[dataloader_idx])
-
-        def on_validation_epoch_end(self) -> None:
-            if how == "metric":
-                self.log("map", self.map)
-            else:
-                self.log("map", self.map.compute())
-                self.map.reset()
-
-    x, y, x_labels, y_labels = make_case()
-    sets = [data.TensorDataset(x, x_labels), data.TensorDataset(y, y_labels)]
-    loaders = [data.DataLoader(part, batch_size=16) for part in sets]
-    module = Net()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer = lightning.Trainer(
-            max_epochs=1,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(module, loaders[1], loaders)  # after two batches of each as a sanity check
-        with torch.no_grad():
-            expected = evaluated((module.net(x), module.net(y), x_labels, y_labels), topk=50)
-        assert same(module.map.result, expected)
-        for _ in range(2):
-            module.map.result = None
-            (logged, _) = trainer.validate(module, loaders, verbose=False)
-            assert logged == {"map": float(torch.tensor(expected.map))}
-            assert same(module.map.result, expected)
-            assert module.map.update_count == 0
-
-
-@pytest.fixture(scope="module", params=SETUPS, ids=lambda setup: "-".join(setup[:2]))
-def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What two processes have computed, which do all their jobs in one life."""
-    return run_setup(request.param, tmp_path_factory.mktemp("ranks"), Path(worker.__file__))
-
-
-def joint(kind: str, shares: Any) -> Case:
-    """The items of both ranks, one rank behind the other."""
-    (hq, q_labels), (hg, g_labels) = worker.make_items(kind)
-    (q_first, q_second), (g_first, g_second) = shares
-    queries = (torch.cat((part[q_first], part[q_second])) for part in (hq, q_labels))
-    gallery = (torch.cat((part[g_first], part[g_second])) for part in (hg, g_labels))
-    (hq, q_labels), (hg, g_labels) = queries, gallery
-    return hq, hg, q_labels, g_labels
-
-
-def assert_computed(got: dict[str, Any], expected: EvaluationResult) -> None:
-    assert same_bits(got["value"], torch.tensor(expected.map))
-    assert same_bits(got["ap"], expected.ap)
-    assert torch.equal(got["histogram"], expected.histogram)
-    assert got["queries"] == expected.queries
-
-
-class TestTwoProcesses:
-    @pytest.mark.parametrize("split", worker.SPLITS)
-    @pytest.mark.parametrize("kind", worker.KINDS)
-    def test_equal_one(self, ranks: list[dict[str, Any]], kind: str, split: str) -> None:
-        """Bit for bit, with ranks that have no queries, no gallery, or nothing; and without update, or an empty one."""
-        names = [name for name in ranks[0]["compute_jointly"] if name.startswith(f"{kind}, {split}, ")]
-        assert len(names) == len(TIES) + 1
-        for name in names:
-            expected = evaluated(joint(kind, worker.SPLITS[split]), ties=name.split(", ")[-2])
-            for rank in ranks:
-                assert_computed(rank["compute_jointly"][name], expected)
-
-    def test_go_on_after_computing(self, ranks: list[dict[str, Any]]) -> None:
-        (hq, q_labels), (hg, g_labels) = worker.make_items("ids")
-        for rank, results in enumerate(part["go_on_after_computing"] for part in ranks):
-            for step, stop in enumerate((20, 45, 60)):
-                expected = evaluated((hq, hg[:stop], q_labels, g_labels[:stop]), topk=20)
-                assert same_bits(results[f"step {step}"]["value"], torch.tensor(expected.map))
-                assert same_bits(results[f"step {step}"]["ap"].sort().values, expected.ap.sort().values)
-            assert results["mine"] == (31, 29)[rank]
-            both = evaluated((hg, hg, g_labels, g_labels), topk=20)
-            assert same_bits(results["both"]["value"], torch.tensor(both.map))
-
-    def test_collections(self, ranks: list[dict[str, Any]]) -> None:
-        for results in (rank["compute_collections"] for rank in ranks):
-            assert len(results) == 6
-            for name, values in results.items():
-                case = joint("multi_hot", worker.SPLITS[name.rsplit(", ", 1)[0]])
-                assert same_bits(values["all"], torch.tensor(evaluated(case).map))
-                assert same_bits(values["first"], torch.tensor(evaluated(case, topk=5, denominator="min").map))
-
-    def test_nothing_on_any_rank(self, ranks: list[dict[str, Any]]) -> None:
-        for results in (rank["compute_nothing"] for rank in ranks):
-            assert results["value"] == 0
-            assert results["histogram"].shape == (0, worker.BITS + 1, 2)
-
-    def test_every_rank_hears_of_a_difference(self, ranks: list[dict[str, Any]]) -> None:
-        """And goes on with what it has."""
-        for results in (rank["compute_what_does_not_fit"] for rank in ranks):
-            message = "HammingMAP: h and labels must be alike on all ranks, got 10 bits with class ids (rank 0) and "
-            assert results["bits"] == f"{message}9 bits with class ids (rank 1)"
-            assert results["kind of labels"] == f"{message}10 bits with multi-hot rows of 2 classes (rank 1)"
-            assert "got 1 of 2 queries without one" in results["a query without relevant items"]
-            assert results["mine"] == 2
-            h, labels = torch.ones(6, 10), torch.tensor([0, 0, 1, 0, 0, 1])
-            assert_computed(results["after"], evaluated((h[:2], h, torch.tensor([0, 1]), labels)))
