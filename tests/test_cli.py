@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import failure
 
 from rdh_ext import __version__, cli
 
@@ -127,27 +128,17 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"rdh_ext {__version__}\n"
 
 
-def failure(capsys: pytest.CaptureFixture[str], status: int, *words: str) -> str:
-    """The one line of a command that fails in this process."""
-    assert cli.main(words) == status
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert captured.err.startswith(f"rdh {words[0]}: error: ")
-    return captured.err
-
-
 def test_out_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "report"
     file.write_text("keep me")
-    assert f"--out {file} is a file" in failure(capsys, 1, "demo", "--out", str(file))
+    assert f"--out {file} is a file" in failure(capsys, ["demo", "--out", str(file)])
     assert file.read_text() == "keep me"
 
 
 def test_out_below_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     out = tmp_path / "file" / "report"
-    assert f"{out}: Not a directory" in failure(capsys, 1, "demo", "--out", str(out))
+    assert f"{out}: Not a directory" in failure(capsys, ["demo", "--out", str(out)])
 
 
 @pytest.mark.parametrize(("module", "package"), [("sklearn", "scikit-learn"), ("matplotlib", "matplotlib")])
@@ -155,7 +146,7 @@ def test_missing_extra_names_package_and_pip_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, module: str, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    message = failure(capsys, 1, "demo", "--out", str(tmp_path / "out"))
+    message = failure(capsys, ["demo", "--out", str(tmp_path / "out")])
     assert f"{package} is not installed; get it with: pip install 'rdh_ext[demo]'" in message
     assert not (tmp_path / "out").exists()
 
@@ -169,7 +160,7 @@ def test_device_that_is_not_there(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    message = failure(capsys, 1, "demo", "--device", device)
+    message = failure(capsys, ["demo", "--device", device])
     assert f"--device {device}" in message
     assert expected in message
 
@@ -181,7 +172,7 @@ def test_unforeseen_error_is_one_line_unless_debug(
         raise RuntimeError("first\nsecond")
 
     monkeypatch.setattr(cli.info, "build_info", broken)
-    assert "RuntimeError: first second (add --debug for the traceback)" in failure(capsys, 1, "info")
+    assert "RuntimeError: first second (add --debug for the traceback)" in failure(capsys, ["info"])
     for words in (["info", "--debug"], ["--debug", "info"]):
         with pytest.raises(RuntimeError, match="first"):
             cli.main(words)
@@ -192,7 +183,7 @@ def test_interrupt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli.info, "build_info", interrupted)
-    assert failure(capsys, 130, "info") == "rdh info: error: interrupted\n"
+    assert failure(capsys, ["info"], 130) == "rdh info: error: interrupted\n"
 
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shlex
@@ -11,10 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command_line
 import numpy as np
 import pytest
 import torch
 from code_sets import small_blocks
+from command_line import Terminal, output
 
 import rdh_ext
 from rdh_ext import cli
@@ -45,24 +46,18 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
 
 def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """The one line that a command prints."""
-    assert cli.main(words) == 0
-    captured = capsys.readouterr()
-    assert captured.err == ""
-    assert captured.out.count("\n") == 1
-    return captured.out.rstrip("\n")
+    text = output(capsys, words)
+    assert text.count("\n") == 1
+    return text.rstrip("\n")
 
 
 def failure(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """The one line of a command that fails."""
+    """The one line of a command that fails, for a foreseen reason, and leaves no files."""
     before = sorted(os.listdir())
-    assert cli.main(words) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert captured.err.startswith(f"rdh {words[0]}: error: ")
-    assert "--debug" not in captured.err  # a foreseen one
+    line = command_line.failure(capsys, words)
+    assert "--debug" not in line
     assert sorted(os.listdir()) == before
-    return captured.err
+    return line
 
 
 def help_of(capsys: pytest.CaptureFixture[str], command: str) -> str:
@@ -240,11 +235,6 @@ def test_failures_are_one_line_and_leave_nothing(
     assert "1,000 items for 1,001 lists" in failure(capsys, "export", "set", "--faiss", "a", "--ivf", "1001")
     monkeypatch.setitem(sys.modules, "faiss", None)
     assert "pip install 'rdh_ext[search]'" in failure(capsys, "export", "set", "--faiss", "a", "--ivf", "10")
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_a_bar_where_somebody_looks(

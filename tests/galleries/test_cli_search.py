@@ -1,41 +1,25 @@
-"""``rdh search``: the neighbours of the functions as table, JSON, CSV and pictures; FAISS; errors of one line."""
+"""``rdh search``: the neighbours of the functions as table, JSON and CSV; errors of one line."""
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from code_sets import make_problem, small_blocks, write_problem
+from code_sets import write_problem
+from command_line import Terminal, failure, output
 from process_group import torchrun
+from search_command import BITS, ITEMS, QUERIES, Words, problem, rows_of_table
 from torch import Tensor
 
 import rdh_ext
 from rdh_ext import cli
-from rdh_ext.cli import search, search_answer, search_faiss
+from rdh_ext.cli import search, search_answer
 from rdh_ext.retrieval import CodeSet, write_code_set
-
-BITS, QUERIES, ITEMS = 20, 24, 6_000
-Words = list[str]
-
-
-def problem(classes: int | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return make_problem(QUERIES, ITEMS, BITS, classes)
-
-
-@pytest.fixture
-def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Words:
-    """The command for a small problem in the current folder."""
-    small_blocks(monkeypatch)
-    write_problem(tmp_path, problem(), BITS, shard_items=2_500)
-    monkeypatch.chdir(tmp_path)
-    return ["search", "--query", "query.npz", "--gallery", "gallery"]
 
 
 @pytest.fixture
@@ -43,29 +27,6 @@ def hot(words: Words) -> Words:
     """The same with multi-hot labels."""
     write_problem(Path("hot"), problem(classes=11), BITS)
     return ["search", "--query", "hot/query.npz", "--gallery", "hot/gallery"]
-
-
-def output(capsys: pytest.CaptureFixture[str], words: Words) -> str:
-    """What a command that succeeds prints."""
-    assert cli.main(words) == 0
-    captured = capsys.readouterr()
-    assert captured.err == ""
-    return captured.out
-
-
-def rows_of_table(text: str) -> list[list[str]]:
-    """Cells of the lines between the sets and what follows."""
-    return [line.split() for line in text.split("\n\n")[1].splitlines()[1:] if line[0] == " "]
-
-
-def failure(capsys: pytest.CaptureFixture[str], words: Words) -> str:
-    """The only line of a command that fails."""
-    assert cli.main(words) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("rdh search: error: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 def classes_of(row: Tensor) -> list[int]:
@@ -241,203 +202,6 @@ class TestNothing:
         assert sorted(answer["results"][0]["indices"]) == list(range(ITEMS))
 
 
-def make_pictures(folder: Path, count: int, name: str = "{:05d}.png") -> list[Path]:
-    """One picture for all items, but its colour."""
-    image = pytest.importorskip("PIL.Image")
-    paths = [folder / name.format(n) for n in range(count)]
-    for n, path in enumerate(paths):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.new("RGB", (30, 20 + n % 20), (0, 0, 55 + n % 200)).save(path)
-    return paths
-
-
-def colours(path: str) -> dict[str, int]:
-    """How many pixels of a picture are those of frames."""
-    pixels = np.asarray(pytest.importorskip("PIL.Image").open(path).convert("RGB")).reshape(-1, 3)
-    frames = {"right": (0x00, 0x9E, 0x73), "wrong": (0xD0, 0x00, 0x00), "plain": (0x88, 0x88, 0x88)}
-    return {name: int((pixels == colour).all(axis=1).sum()) for name, colour in frames.items()}
-
-
-class TestPictures:
-    @pytest.fixture
-    def small(self, words: Words) -> Words:
-        """A gallery of 60 items with pictures, listed in a file."""
-        pytest.importorskip("matplotlib")
-        _, g, _, labels = problem()
-        write_code_set("small", g[:60], labels[:60], bits=BITS)
-        paths = make_pictures(Path("pictures"), 60)
-        Path("list.txt").write_text("".join(f"{path}\n" for path in paths))
-        return [*words[:-1], "small", "--out", "grid.png", "--pictures"]
-
-    def test_frames_tell_right_from_wrong(self, small: Words, capsys: pytest.CaptureFixture[str]) -> None:
-        assert output(capsys, [*small, "list.txt"]).endswith("\npictures: grid.png\n")
-        first = Path("grid.png").read_bytes()
-        seen = colours("grid.png")
-        assert min(seen["right"], seen["wrong"]) > 500
-        assert seen["plain"] < 20
-        output(capsys, [*small, "list.txt", "--force"])
-        assert Path("grid.png").read_bytes() == first
-        output(capsys, [*small, "pictures", "--force"])  # sorted by name, that is the order of the list
-        assert Path("grid.png").read_bytes() == first
-
-    def test_without_labels(self, small: Words, capsys: pytest.CaptureFixture[str]) -> None:
-        write_code_set("small", problem()[1][:60], bits=BITS, overwrite=True)
-        output(capsys, [*small, "list.txt", "-k", "3", "--rows", "0"])
-        seen = colours("grid.png")
-        assert seen["plain"] > 200
-        assert max(seen["right"], seen["wrong"]) < 20
-
-    def test_pictures_of_the_queries(self, small: Words, capsys: pytest.CaptureFixture[str]) -> None:
-        make_pictures(Path("queries"), QUERIES, "{:02d}.jpg")
-        output(capsys, [*small, "list.txt", "--query-pictures", "queries", "-k", "25", "--rows", "0-23"])
-        with_them = Path("grid.png").read_bytes()
-        output(capsys, [*small, "list.txt", "-k", "25", "--rows", "0-23", "--force"])
-        assert Path("grid.png").read_bytes() != with_them
-
-    def test_classes_in_folders(self, words: Words) -> None:
-        from rdh_ext.cli.search_pictures import Pictures
-
-        for name in ("b/1.png", "a/2.PNG", "a/10.jpg", "a/notes.txt", "c.png"):
-            path = Path("classes") / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"")
-        found = Pictures("--pictures", Path("classes"), 4).paths(range(4))
-        names = [str(found[n].relative_to("classes")) for n in range(4)]
-        assert names == ["a/10.jpg", "a/2.PNG", "b/1.png", "c.png"]
-
-    def test_errors(self, small: Words, capsys: pytest.CaptureFixture[str]) -> None:
-        Path("short.txt").write_text("a.png\nb.png")
-        message = failure(capsys, [*small, "short.txt"])
-        assert "--pictures short.txt: 2 lines, the set has 60 items; name one for each" in message
-        assert "--pictures gallery: 0 pictures, the set has 60" in failure(capsys, [*small, "gallery"])
-        assert "nowhere.txt: No such file" in failure(capsys, [*small, "nowhere.txt"])
-        message = failure(capsys, [*small, "list.txt", "--query-pictures", "list.txt"])
-        assert "--query-pictures list.txt: 60 lines, the set has 24 items" in message
-        Path("bytes.txt").write_bytes(b"\xff\xfe\n" * 60)
-        assert "bytes.txt: not a text file" in failure(capsys, [*small, "bytes.txt"])
-        for path in Path("pictures").iterdir():
-            path.write_bytes(path.read_bytes()[:60])
-        assert "cannot be read as a picture" in failure(capsys, [*small, "list.txt"])
-        Path("wrong.txt").write_text("gone.png\n" * 60)
-        assert "gone.png: no such picture; correct the list" in failure(capsys, [*small, "wrong.txt"])
-        Path("grid.png").write_text("years of work")
-        assert "--out grid.png exists" in failure(capsys, [*small, "list.txt"])
-
-    def test_without_matplotlib(
-        self, small: Words, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setitem(sys.modules, "matplotlib", None)
-        message = failure(capsys, [*small, "list.txt"])
-        assert "matplotlib is not installed; get it with: pip install 'rdh_ext[cli]'" in message
-
-
-class TestFaiss:
-    @pytest.fixture
-    def faiss(self) -> Any:
-        return pytest.importorskip("faiss")
-
-    def write_flat(self, faiss: Any, codes: Tensor, name: str = "flat.index") -> None:
-        index = faiss.IndexBinaryFlat(8 * codes.shape[1])
-        index.add(codes.numpy())
-        faiss.write_index_binary(index, name)
-
-    def write_ivf(self, faiss: Any, codes: Tensor, lists: int) -> None:
-        quantizer = faiss.IndexBinaryFlat(8 * codes.shape[1])
-        index = faiss.IndexBinaryIVF(quantizer, 8 * codes.shape[1], lists)
-        index.cp.seed = 1
-        index.train(codes.numpy())
-        index.add(codes.numpy())
-        faiss.write_index_binary(index, "ivf.index")
-
-    def test_flat_finds_all(self, words: Words, capsys: pytest.CaptureFixture[str], faiss: Any) -> None:
-        self.write_flat(faiss, problem()[1])
-        text = output(capsys, [*words, "--faiss", "flat.index"])
-        assert "FAISS    flat.index: IndexBinaryFlat\n" in text
-        assert "1.0000 where another item at the same distance is as good" in text
-        assert "time     exact " in text
-        assert len(rows_of_table(text)) == 50
-
-    @pytest.mark.parametrize("nprobe", [1, 3, 99])
-    def test_recall(
-        self,
-        words: Words,
-        capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch,
-        faiss: Any,
-        nprobe: int,
-    ) -> None:
-        """Counted again here; few lists do not have k items."""
-        monkeypatch.setattr(search_faiss, "_QUERIES_AT_ONCE", 7)
-        monkeypatch.setattr(search_faiss, "_ENTRIES_AT_ONCE", 2_000)
-        self.write_ivf(faiss, problem()[1], 12)
-        output(capsys, [*words, "-k", "900", "--faiss", "ivf.index", "--nprobe", str(nprobe), "--json", "answer.json"])
-        answer = json.loads(Path("answer.json").read_text())
-        by_index, by_distance = [], []
-        for record in answer["results"]:
-            found = [item for item in record["faiss_indices"] if item >= 0]
-            assert [d < 0 for d in record["faiss_distances"]] == [i < 0 for i in record["faiss_indices"]]
-            hits = set(found) & set(record["indices"])
-            by_index.append(len(hits) / 900)
-            distances = [d for d in record["faiss_distances"] if d >= 0]
-            as_near = sum(min(distances.count(d), record["distances"].count(d)) for d in set(distances))
-            by_distance.append(as_near / 900)
-            assert (record["recall"], record["recall_by_distance"]) == (by_index[-1], by_distance[-1])
-        told = answer["faiss"]
-        assert (told["index"], told["lists"], told["nprobe"]) == ("IndexBinaryIVF", 12, min(12, nprobe))
-        assert told["recall"] == pytest.approx(np.mean(by_index))
-        assert told["recall_by_distance"] == pytest.approx(np.mean(by_distance))
-        assert told["recall"] <= told["recall_by_distance"]
-        if nprobe == 1:
-            assert told["recall_by_distance"] < 0.999
-        if nprobe == 99:
-            assert told["recall_by_distance"] == 1
-        assert set(answer["seconds"]) == {"exact", "faiss"}
-
-    def test_numbered_by_place(self, words: Words, capsys: pytest.CaptureFixture[str], faiss: Any) -> None:
-        codes = problem()[1].numpy()
-        for first in (0, 1):
-            index = faiss.IndexBinaryIDMap(faiss.IndexBinaryFlat(24))
-            index.add_with_ids(codes[::-1].copy(), np.arange(ITEMS)[::-1] + first)
-            faiss.write_index_binary(index, f"{first}.index")
-        assert "1.0000 where" in output(capsys, [*words, "--faiss", "0.index", "-k", "9000"])
-        message = failure(capsys, [*words, "--faiss", "1.index", "-k", "9000"])
-        assert "it numbers an item 6,000, gallery has 6,000" in message
-
-    def test_index_of_something_else(self, words: Words, capsys: pytest.CaptureFixture[str], faiss: Any) -> None:
-        g = problem()[1]
-        self.write_flat(faiss, g[:-1])
-        message = failure(capsys, [*words, "--faiss", "flat.index"])
-        assert "--faiss flat.index: 5,999 items, gallery has 6,000; name the gallery's own index" in message
-        self.write_flat(faiss, g[:, :2].contiguous())
-        assert "flat.index: codes of 16 bits, gallery has 20;" in failure(capsys, [*words, "--faiss", "flat.index"])
-        self.write_flat(faiss, g.flip(0))
-        message = failure(capsys, [*words, "-k", "6000", "--faiss", "flat.index"])
-        assert "flat.index: its distances are not those of gallery" in message
-        self.write_flat(faiss, g)
-        message = failure(capsys, [*words, "--faiss", "flat.index", "--nprobe", "3"])
-        assert "--nprobe 3: flat.index is an IndexBinaryFlat, which has no lists to search" in message
-        assert "nowhere: no such file; name a FAISS" in failure(capsys, [*words, "--faiss", "nowhere"])
-        Path("text").write_text("an index of words")
-        message = failure(capsys, [*words, "--faiss", "text"])
-        assert "text: not a FAISS binary index; write one with" in message
-
-    def test_nothing_to_find(self, words: Words, capsys: pytest.CaptureFixture[str], faiss: Any) -> None:
-        _, g, _, labels = problem()
-        write_code_set("none", g[:0], labels[:0], bits=BITS)
-        self.write_flat(faiss, g[:0])
-        words[-1] = "none"
-        assert "there is nothing to find" in output(capsys, [*words, "--faiss", "flat.index"])
-        answer = json.loads(output(capsys, [*words, "--faiss", "flat.index", "--json", "-"]))
-        assert answer["faiss"]["recall"] is None
-
-    def test_without_faiss(
-        self, words: Words, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setitem(sys.modules, "faiss", None)
-        message = failure(capsys, [*words, "--faiss", "some.index"])
-        assert "faiss-cpu is not installed; get it with: pip install 'rdh_ext[search]'" in message
-
-
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
@@ -515,13 +279,8 @@ def test_started_by_torchrun(words: Words, capsys: pytest.CaptureFixture[str]) -
 
 def test_progress_on_a_terminal(words: Words, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tqdm")
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     assert cli.main([*words, "--json", "answer.json"]) == 0
-    shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
     for stage in ("queries", "search", "labels", "write"):
-        assert stage in shown
+        assert stage in terminal.getvalue()
