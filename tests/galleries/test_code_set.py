@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
@@ -20,9 +21,9 @@ from code_sets import error_of, make_problem, small_blocks, write_in_parts, writ
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import rdh_ext
 from rdh_ext.retrieval import CodeSet, CodeSetWriter, DamagedShard, write_code_set
 from rdh_ext.retrieval.sets.manifest import parse_manifest
+from rdh_ext.retrieval.sets.npy import header_of
 
 SUFFIXES = ("", ".npz")
 
@@ -55,30 +56,25 @@ def test_class_ids_take_the_smallest_type(tmp_path: Path, largest: int, dtype: s
     assert found.load()[1].tolist() == [0, largest]
 
 
-def test_other_programs_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small_blocks(monkeypatch)
+def test_other_programs_read_it(folder: Path) -> None:
     problem = make_problem(3, 10_000, 24, 9)
     _, g, _, labels = problem
-    write_problem(tmp_path, problem, 24, shard_items=4_000)
-    folder = tmp_path / "gallery"
-    shards = [np.load(folder / f"codes-{i:05d}.npy", mmap_mode="r", allow_pickle=False) for i in range(3)]
+    query, gallery = write_problem(folder, problem, 24, shard_items=4_000)
+    shards = [np.load(gallery.path / f"codes-{i:05d}.npy", mmap_mode="r", allow_pickle=False) for i in range(3)]
     assert np.array_equal(np.concatenate(shards), g.numpy())
-    packed = np.concatenate([np.load(folder / f"labels-{i:05d}.npy", allow_pickle=False) for i in range(3)])
+    packed = np.concatenate([np.load(gallery.path / f"labels-{i:05d}.npy", allow_pickle=False) for i in range(3)])
     assert np.array_equal(packed, np.packbits(labels.numpy(), axis=1, bitorder="little"))
-    with np.load(tmp_path / "query.npz", allow_pickle=False) as archive:
+    with np.load(query.path, allow_pickle=False) as archive:
         assert np.array_equal(archive["codes"], problem[0].numpy())
-    assert json.loads((folder / "manifest.json").read_text())["items"] == 10_000
+    assert json.loads((gallery.path / "manifest.json").read_text())["items"] == 10_000
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("items", [0, 1, 4095, 4096, 4097, 12_288])
-def test_sizes_around_blocks_and_shards(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, items: int
-) -> None:
-    small_blocks(monkeypatch)
+def test_sizes_around_blocks_and_shards(folder: Path, suffix: str, items: int) -> None:
     _, g, _, labels = make_problem(1, items, 20)
     for shard_items in (1 if items < 2 else 4095, 4096, 8193):
-        path = tmp_path / f"set-{shard_items}{suffix}"
+        path = folder / f"set-{shard_items}{suffix}"
         found = write_code_set(path, g, labels, bits=20, shard_items=shard_items)
         blocks = list(found.blocks())
         assert [block.index for block in blocks] == list(range(len(blocks)))
@@ -189,9 +185,8 @@ class TestWhatIsNoCodeSet:
 
 class TestDamage:
     @pytest.fixture
-    def gallery(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CodeSet:
-        small_blocks(monkeypatch)
-        return write_problem(tmp_path, make_problem(1, 20_000, 24), 24)[1]
+    def gallery(self, folder: Path) -> CodeSet:
+        return write_problem(folder, make_problem(1, 20_000, 24), 24)[1]
 
     @pytest.mark.parametrize("name", ["codes-00001.npy", "labels-00001.npy"])
     def test_a_flipped_byte(self, gallery: CodeSet, name: str) -> None:
@@ -253,12 +248,9 @@ class TestDamage:
         damaged[600] ^= 255
         path.write_bytes(damaged)
         assert f"{path}, codes.npy: rows 0 to 500 are not those that were written" in error_of(CodeSet(path).load)
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, zipfile.ZipFile(tmp_path / "whole", "w") as _:
-            original = tmp_path / "original.npz"
-            original.write_bytes(content)
-            with zipfile.ZipFile(original) as source:
-                for name in source.namelist():
-                    archive.writestr(name, source.read(name))
+        with zipfile.ZipFile(io.BytesIO(content)) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in whole.namelist():
+                archive.writestr(name, whole.read(name))
         assert "compressed or encrypted" in error_of(CodeSet, path)
 
 
@@ -400,8 +392,6 @@ def test_memory_of_opening_does_not_depend_on_the_size(tmp_path: Path) -> None:
         "items": items,
         "shards": [{"items": items, "codes": {"file": "huge.npy", "sha256": ["0" * 64] * blocks}, "labels": None}],
     }
-    from rdh_ext.retrieval.sets.npy import header_of
-
     with open(found.path / "huge.npy", "wb") as file:
         header = header_of(np.dtype(np.uint8), (items, 8))
         file.write(header)
@@ -413,4 +403,3 @@ def test_memory_of_opening_does_not_depend_on_the_size(tmp_path: Path) -> None:
     with pytest.raises(DamagedShard, match="rows 0 to"):
         huge.read(next(huge.blocks()))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
-    assert rdh_ext.retrieval.CodeSet is CodeSet
