@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,25 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmark_modules import load, write_rows
 from oracles import average_precision as precision_oracle
 from oracles import hamming as oracle
 
 import rdh_ext
 
-HERE = Path(__file__).resolve().parents[1] / "benchmarks"
-if not HERE.is_dir():
-    pytest.skip("the benchmarks are not here", allow_module_level=True)
-sys.path.insert(0, str(HERE))
-try:
-    import _hamming_bars as bars
-    import _hamming_cuda as cuda
-    import _hamming_peers as peers
-    import _hamming_run as run
-    import _peaks
-    import hamming as script
-    import report
-finally:
-    sys.path.remove(str(HERE))
+bars, cuda, peers, run, _peaks, script, report = load(
+    "_hamming_bars", "_hamming_cuda", "_hamming_peers", "_hamming_run", "_peaks", "hamming", "report"
+)
 
 SMALL = tuple(replace(shape, queries=7, items=300) for shape in peers.SHAPES.values())
 SHAPES = pytest.mark.parametrize("shape", SMALL, ids=lambda shape: shape.name)
@@ -374,10 +362,7 @@ def test_the_readme_shows_what_was_written(tmp_path: Path, monkeypatch: pytest.M
     assert report.hamming() == ""
     facts = {"device": "a CPU", "threads": "1", "level": "avx512", "torch": "2", "rdh_ext": "0"}
     rows = [{**row, **facts} for shape in peers.SHAPES.values() for row in bars.rows_of(shape, RUNS)]
-    with (tmp_path / "hamming_cpu.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(tmp_path / "hamming_cpu.csv", rows)
     text = report.hamming()
     times = " | ".join(["20,000.00 ms"] * 4)
     assert f"| **rdh_ext** | {times} |" in text

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from benchmark_modules import load, write_rows
 from oracles import pairwise_loss as oracle
 
 import rdh_ext
 
-HERE = Path(__file__).resolve().parents[1] / "benchmarks"
-if not HERE.is_dir():
-    pytest.skip("the benchmarks are not here", allow_module_level=True)
-sys.path.insert(0, str(HERE))
-try:
-    import _pairwise_bars as bars
-    import _pairwise_cuda as cuda
-    import _pairwise_peers as peers
-    import _pairwise_run as run
-    import _peaks
-    import pairwise_loss as script
-    import report
-finally:
-    sys.path.remove(str(HERE))
+bars, cuda, peers, run, _peaks, script, report = load(
+    "_pairwise_bars", "_pairwise_cuda", "_pairwise_peers", "_pairwise_run", "_peaks", "pairwise_loss", "report"
+)
 
 SMALL = (
     peers.Shape("bank", 9, 31, 8, classes=3, literal=True),
@@ -216,12 +204,8 @@ def test_the_readme_shows_what_was_written(tmp_path: Path, monkeypatch: pytest.M
     for one in RUNS:
         one["errors"]["rdh_ext"] |= {"likelihood": 1e-8, "quantization": 2e-8}
     rows = [{**row, **facts} for shape in peers.SHAPES.values() for row in bars.rows_of(shape, RUNS)]
-    memory = memory_rows(8 << 20, 15 << 20, 30 << 20)
-    for name, content in (("pairwise_loss_cpu.csv", rows), ("pairwise_loss_cpu_memory.csv", memory)):
-        with (tmp_path / name).open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(content[0]))
-            writer.writeheader()
-            writer.writerows(content)
+    write_rows(tmp_path / "pairwise_loss_cpu.csv", rows)
+    write_rows(tmp_path / "pairwise_loss_cpu_memory.csv", memory_rows(8 << 20, 15 << 20, 30 << 20))
     text = report.pairwise()
     assert "| **rdh_ext** | 2,000,000 us |" in text
     assert "| eager, closed form | 3.00 x |" in text
