@@ -1,4 +1,4 @@
-"""Commands of ``rdh`` called in this process: what they print, the one line of those that fail, a terminal."""
+"""Commands of ``rdh`` called in this process, which takes no fresh interpreter: what they print, and a terminal."""
 
 from __future__ import annotations
 
@@ -37,3 +37,23 @@ def failure(capsys: pytest.CaptureFixture[str], words: Sequence[str], status: in
     assert line.startswith(f"rdh {words[0]}: error: ")
     assert line.endswith("\n")
     return line
+
+
+def usage_error(capsys: pytest.CaptureFixture[str], words: Sequence[str]) -> str:
+    """The one line of a command that argparse refuses."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    captured = capsys.readouterr()
+    assert caught.value.code == 2
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "--help'" in captured.err
+    return captured.err
+
+
+def help_of(capsys: pytest.CaptureFixture[str], words: Sequence[str]) -> str:
+    """What the words and --help print."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*words, "--help"])
+    assert caught.value.code == 0
+    return capsys.readouterr().out

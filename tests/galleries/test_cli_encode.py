@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from code_sets import small_blocks
-from command_line import Terminal, output
+from command_line import Terminal, help_of, output, usage_error
 
 import rdh_ext
 from rdh_ext import cli
@@ -60,16 +60,9 @@ def failure(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return line
 
 
-def help_of(capsys: pytest.CaptureFixture[str], command: str) -> str:
-    with pytest.raises(SystemExit) as caught:
-        cli.main([command, "--help"])
-    assert caught.value.code == 0
-    return capsys.readouterr().out
-
-
 def test_every_example_of_the_help_runs(outputs: torch.Tensor, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("faiss")
-    lines = [line for command in ("encode", "export") for line in help_of(capsys, command).splitlines()]
+    lines = [line for command in ("encode", "export") for line in help_of(capsys, [command]).splitlines()]
     examples = [re.split(r"\s{2,}", line.strip())[0] for line in lines if line.startswith("  rdh e")]
     assert len(examples) == 10
     for example in examples:
@@ -188,11 +181,7 @@ def test_wrong_usage(
     expected: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as caught:
-        cli.main(words)
-    assert caught.value.code == 2
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
+    message = usage_error(capsys, words)
     assert expected in message
     assert f"see 'rdh {words[0]} --help'" in message
     assert os.listdir() == []

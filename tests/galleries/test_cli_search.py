@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from code_sets import write_problem
-from command_line import Terminal, failure, output
+from command_line import Terminal, failure, help_of, output, usage_error
 from process_group import torchrun
 from search_command import BITS, ITEMS, QUERIES, Words, problem, rows_of_table
 from torch import Tensor
@@ -221,14 +221,9 @@ class TestNothing:
     ],
 )
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], more: Words, expected: Words) -> None:
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["search", "--query", "q", "--gallery", "g", *more])
-    captured = capsys.readouterr()
-    assert caught.value.code == 2
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
+    message = usage_error(capsys, ["search", "--query", "q", "--gallery", "g", *more])
     for part in expected:
-        assert part in captured.err
+        assert part in message
 
 
 def test_errors_of_sets(words: Words, capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,10 +240,7 @@ def test_errors_of_sets(words: Words, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["search", "--help"])
-    assert caught.value.code == 0
-    text = capsys.readouterr().out
+    text = help_of(capsys, ["search"])
     assert text.count("rdh search --gallery") >= 5
     assert max(map(len, text.splitlines())) <= 120
 
