@@ -27,9 +27,9 @@ class HashNet(HashingMethod):
     - ``"sqrt_step"``: ``sqrt(1 + 0.005 step)``, the published schedule; after 10,000 steps 7.1.
     - ``"sqrt_epoch"``: ``sqrt(floor(epoch / 20) + 1)``, that of a popular port; after 150 epochs 2.8.
 
-    :meth:`begin_step` and :meth:`begin_epoch` set it. It follows from step and epoch alone: it is not in
-    ``state_dict``, and the sign of ``h`` does not depend on it. ``beta`` is the same for plain and amplified tanh, and
-    a bit is saturated where ``|tanh(beta x)| >= tau``.
+    :meth:`begin_step` and :meth:`begin_epoch` set it. It follows from step and epoch alone, so it is not in
+    ``state_dict``: whoever goes on from a checkpoint calls both. The sign of ``h`` does not depend on it. Plain and
+    amplified tanh have the same ``beta``, and a bit is saturated where ``|tanh(beta x)| >= tau``.
 
     Args:
         bits, rdh, amplifier, error_aware, tau: as in :class:`HashingMethod`.
