@@ -47,6 +47,30 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def number(low: float, high: float = float("inf")) -> Callable[[str], float]:
+    """An argparse type: a finite number in ``[low, high]``."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not (low <= value <= high and value < float("inf")):
+            most = "" if high == float("inf") else f" to {high:g}"
+            raise argparse.ArgumentTypeError(f"must be a number from {low:g}{most or ' on'}, got {text!r}")
+        return value
+
+    return parse
+
+
+def setting(text: str) -> tuple[str, str]:
+    """An argparse type: a value of a recipe by its name, as training.lr=0.1."""
+    key, equals, value = text.partition("=")
+    if not (key.strip() and equals):
+        raise argparse.ArgumentTypeError(f"must be like training.lr=0.1, got {text!r}")
+    return key.strip(), value.strip()
+
+
 def device_name(text: str) -> str:
     """An argparse type."""
     if not re.fullmatch(r"cpu|cuda(:\d+)?", text):

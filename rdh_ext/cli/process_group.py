@@ -16,10 +16,11 @@ def is_started_by_torchrun() -> bool:
 
 
 @contextlib.contextmanager
-def process_group(device: str, timeout: int) -> Iterator[tuple[int, str]]:
+def process_group(device: str, timeout: int, *, gradients: bool = False) -> Iterator[tuple[int, str]]:
     """Joins the group, where there is one; gives the rank and the device of this process.
 
-    With ``device`` "cuda" every process of a machine takes a device of its own.
+    With ``device`` "cuda" every process of a machine takes a device of its own. ``gradients``: what travels is large,
+    and on the device.
     """
     if not is_started_by_torchrun():
         yield 0, device
@@ -34,8 +35,9 @@ def process_group(device: str, timeout: int) -> Iterator[tuple[int, str]]:
     if device.startswith("cuda"):
         torch.cuda.set_device(torch.device(device))
     # sums are small and travel on the CPU: gloo serves both kinds of devices
+    backend = "cpu:gloo,cuda:nccl" if gradients and device.startswith("cuda") else "gloo"
     try:
-        dist.init_process_group("gloo", timeout=timedelta(seconds=timeout))
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
     except (RuntimeError, ValueError) as error:
         words = " ".join(str(error).split())[:200]
         raise CommandError(f"the processes did not find each other within {timeout} s ({words})") from error

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from .. import __version__, evaluate, hamming_topk
 from .._extras import require
+from .backbones import small_cnn
 from .data import RetrievalData, load_digits
 from .history import Schedule
 from .methods import HashingMethod, HashNet
-from .models import small_cnn
 from .results import DemoResult, Evaluation, RunResult
 
 if TYPE_CHECKING:
-    from .engine import Codes
+    from .codes import Codes
 
 INPUT_SCALE = 16.0
 LEARNING_RATE = 0.02
@@ -101,7 +102,8 @@ def train_and_evaluate(
     progress: bool = False,
 ) -> RunResult:
     """One training of the demo's network with ``method``, its codes and their quality."""
-    from .engine import encode, train
+    from .codes import encode
+    from .engine import Settings, train
 
     trained = train(
         lambda: small_cnn(options.bits),
@@ -109,11 +111,10 @@ def train_and_evaluate(
         data.train,
         schedule,
         seed=options.seed,
-        device=torch.device(options.device),
-        progress=progress,
+        settings=Settings(device=torch.device(options.device), progress=progress),
     )
-    query = encode(trained.backbone, method, data.query.images)
-    gallery = encode(trained.backbone, method, data.gallery.images)
+    model = nn.Sequential(trained.backbone, method)
+    query, gallery = (encode(model, part.images.split(1024), options.bits) for part in (data.query, data.gallery))
     distances, neighbours = hamming_topk(query.packed, gallery.packed, NEIGHBOURS)
     return RunResult(
         key=key,

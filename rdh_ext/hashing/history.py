@@ -77,3 +77,28 @@ def to_csv(steps: Iterable[StepRecord]) -> str:
     writer.writerow(StepRecord._fields)
     writer.writerows(steps)
     return buffer.getvalue()
+
+
+def from_csv(text: str) -> list[StepRecord]:
+    """What :func:`to_csv` wrote; a last line that was cut off is left out.
+
+    Raises:
+        ValueError: another file.
+
+    Example:
+        >>> from rdh_ext.hashing.history import from_csv, to_csv
+        >>> from_csv(to_csv([]))
+        []
+    """
+    lines = text.split("\n")
+    if lines[0] != ",".join(StepRecord._fields):
+        raise ValueError(f"metrics: the first line must name {', '.join(StepRecord._fields)}, got {lines[0][:80]!r}")
+    records = []
+    for line in lines[1:-1]:  # after the last line end there is nothing, or what an interrupt left
+        values = line.split(",")
+        if len(values) != len(StepRecord._fields):
+            raise ValueError(f"metrics: a line must have {len(StepRecord._fields)} values, got {line[:80]!r}")
+        epoch, step, loss, similarity, quantization, dead, saturated, bits, lr = values
+        terms = (float(loss), float(similarity), float(quantization))
+        records.append(StepRecord(int(epoch), int(step), *terms, int(dead), int(saturated), int(bits), float(lr)))
+    return records

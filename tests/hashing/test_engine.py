@@ -12,14 +12,15 @@ import pytest
 import torch
 
 import rdh_ext
+from rdh_ext.hashing.backbones import small_cnn
+from rdh_ext.hashing.codes import encode
 from rdh_ext.hashing.data import load_digits
 from rdh_ext.hashing.data.splits import Part
 from rdh_ext.hashing.history import Schedule, StepRecord, epochs_of, to_csv
 from rdh_ext.hashing.methods import HashNet
-from rdh_ext.hashing.models import small_cnn
 
 engine = pytest.importorskip("rdh_ext.hashing.engine")
-CPU = torch.device("cpu")
+QUIET = engine.Settings(progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +32,7 @@ def fit(
     part: Part, *, rdh: bool = False, epochs: int = 2, seed: int = 0, batch_size: int = 64, lr: float = 0.05
 ) -> object:
     schedule = Schedule(epochs=epochs, lr=lr, batch_size=batch_size)
-    return engine.train(
-        lambda: small_cnn(16), HashNet(16, rdh=rdh), part, schedule, seed=seed, device=CPU, progress=False
-    )
+    return engine.train(lambda: small_cnn(16), HashNet(16, rdh=rdh), part, schedule, seed=seed, settings=QUIET)
 
 
 def test_same_seed_same_numbers(part: Part) -> None:
@@ -75,10 +74,9 @@ def test_overfits_one_small_batch(rdh: bool) -> None:
         part,
         Schedule(epochs=150, lr=0.3, batch_size=30),
         seed=0,
-        device=CPU,
-        progress=False,
+        settings=QUIET,
     )
-    codes = engine.encode(trained.backbone, trained.method, part.images).packed
+    codes = encode(torch.nn.Sequential(trained.backbone, trained.method), [part.images], 16).packed
     assert trained.steps[-1].similarity < 0.5 * trained.steps[0].similarity
     assert float(rdh_ext.evaluate(codes, codes, part.labels, part.labels).map) > 0.95
 
@@ -105,19 +103,19 @@ def test_interrupt_arrives_as_interrupt(part: Part) -> None:
 
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        engine.train(interrupt, HashNet(16), part, Schedule(epochs=1, lr=0.1), seed=0, device=CPU, progress=False)
+        engine.train(interrupt, HashNet(16), part, Schedule(epochs=1, lr=0.1), seed=0, settings=QUIET)
     assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_encode(part: Part) -> None:
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 11, bias=False))
-    method = HashNet(11)
+    backbone = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 11, bias=False))
+    model = torch.nn.Sequential(backbone, HashNet(11))
     images = torch.cat((part.images[:100], torch.zeros(3, 1, 8, 8)))
-    codes = engine.encode(model, method, images, batch_size=7)
-    assert torch.equal(codes.packed, rdh_ext.pack_codes(torch.tanh(model(images))))
+    codes = encode(model, images.split(7), 11)
+    assert torch.equal(codes.packed, rdh_ext.pack_codes(torch.tanh(backbone(images))))
     assert codes.packed.dtype == torch.uint8
     assert codes.exact_zeros == 33  # three black images without bias
-    assert engine.encode(model, method, images[:0]).packed.shape == (0, 2)
+    assert encode(model, [], 11).packed.shape == (0, 2)
 
 
 def test_epoch_means_and_csv() -> None:

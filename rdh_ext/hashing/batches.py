@@ -1,0 +1,113 @@
+"""Batches of a training: their order depends on seed and epoch alone, not on processes, workers or interrupts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .data.preprocessing import Preprocessing
+from .data.splits import Part
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Inputs, labels, and positions in the training set (int64)."""
+
+
+class EpochBatches(Sampler[list[int]]):
+    """Shuffled whole batches, of which each rank has its slice: all ranks together have the batches of one process.
+
+    Args:
+        items: N.
+        batch_size: of all ranks together; the last, smaller batch of an epoch is left out, unless it is the only one.
+        seed: of the order.
+        rank, ranks: of this process.
+    """
+
+    def __init__(self, items: int, batch_size: int, seed: int, *, rank: int = 0, ranks: int = 1) -> None:
+        self._items, self._batch = items, min(batch_size, items)
+        self._rank, self._ranks = rank, ranks
+        self._generator = torch.Generator().manual_seed(seed)
+        self._seed, self._drawn, self.epoch = seed, 0, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning says so before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self._items // self._batch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if self._drawn > self.epoch:
+            self._generator.manual_seed(self._seed)
+            self._drawn = 0
+        while self._drawn <= self.epoch:  # one order after the other: those of earlier epochs lead to this one's
+            order = torch.randperm(self._items, generator=self._generator)
+            self._drawn += 1
+        for start in range(0, len(self) * self._batch, self._batch):
+            yield order[start : start + self._batch].tensor_split(self._ranks)[self._rank].tolist()
+
+
+class _Inputs(Dataset[Batch]):
+    """Whole batches by their positions; what is drawn for an item depends on seed, epoch and item alone."""
+
+    def __init__(self, part: Part, preprocessing: Preprocessing, seed: int, sampler: EpochBatches) -> None:
+        self._part, self._preprocessing, self._seed, self._sampler = part, preprocessing, seed, sampler
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    def __getitem__(self, places: list[int]) -> Batch:
+        where = torch.tensor(places, dtype=torch.int64)
+        raw = self._part.source.read(self._part.indices[where])
+        generators = None
+        if self._preprocessing.augment != "none":
+            generators = [generator_for(self._seed, self._sampler.epoch, place) for place in places]
+        return self._preprocessing(raw, generators=generators), self._part.labels[where], where
+
+
+def generator_for(seed: int, epoch: int, item: int) -> torch.Generator:
+    """Random numbers of one item in one epoch."""
+    # numbers far apart for neighbours: multiples of odd constants without a pattern in their bits
+    mixed = (seed * 0x9E3779B97F4A7C15 + epoch * 0xC2B2AE3D27D4EB4F + item * 0x165667B19E3779F9) & (2**63 - 1)
+    return torch.Generator().manual_seed(mixed)
+
+
+def training_loader(
+    part: Part,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    seed: int,
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+    workers: int = 0,
+    pin: bool = False,
+) -> DataLoader[Batch]:
+    """Batches of inputs, labels and positions."""
+    sampler = EpochBatches(len(part), batch_size, seed, rank=rank, ranks=ranks)
+    inputs = _Inputs(part, preprocessing, seed, sampler)
+    return DataLoader(inputs, sampler=sampler, batch_size=None, num_workers=workers, pin_memory=pin)
+
+
+class _PlainInputs(Dataset[Tensor]):
+    """Inputs of whole batches by their places, without augmentation."""
+
+    def __init__(self, part: Part, preprocessing: Preprocessing) -> None:
+        self._part, self._preprocessing = part, preprocessing
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    def __getitem__(self, places: Tensor) -> Tensor:
+        return self._preprocessing(self._part.source.read(self._part.indices[places]))
+
+
+def input_batches(
+    part: Part, preprocessing: Preprocessing, places: Tensor, batch_size: int, workers: int = 0
+) -> Iterator[Tensor]:
+    """Inputs of some items in their order, without augmentation; ``workers`` processes read them."""
+    inputs = _PlainInputs(part, preprocessing)
+    batches = [some for some in places.split(batch_size) if len(some)]
+    yield from DataLoader(inputs, sampler=batches, batch_size=None, num_workers=min(workers, len(batches)))  # type: ignore[arg-type]

@@ -1,0 +1,105 @@
+"""The LightningModule: a backbone and a method, and a record of every step that nothing waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ...distributed import gather_batch
+from ..batches import Batch
+from ..history import Schedule, StepRecord
+from ..methods.base import HashingMethod
+
+FLUSH_STEPS = 50
+"""Records that are fetched from the device together."""
+
+
+class HashingModule(lightning.LightningModule):
+    """Backbone + method.
+
+    What a step has measured stays on the device until it is fetched, with that of other steps: records cost a
+    training no synchronisation.
+
+    Args:
+        backbone: inputs -> logits.
+        method: activation and loss.
+        schedule: of the optimiser.
+        on_records: called with new records, in their order.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        method: HashingMethod,
+        schedule: Schedule,
+        on_records: Callable[[list[StepRecord]], None] = lambda records: None,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.method, self.schedule = backbone, method, schedule
+        self._on_records = on_records
+        self._parts: Tensor | None = None
+        self._waiting: list[tuple[int, int, float, Tensor]] = []
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Relaxed codes of inputs."""
+        h: Tensor = self.method(self.backbone(inputs))
+        return h
+
+    def on_train_epoch_start(self) -> None:
+        """Tells the method."""
+        self.method.begin_epoch(self.current_epoch)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Tells the method."""
+        self.method.begin_step(self.global_step)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch, which is that of all ranks together."""
+        inputs, labels, index = batch
+        h, labels, index = gather_batch(self(inputs), labels, index)
+        parts = self.method.loss(h, labels, index)
+        self._parts = torch.stack([part.detach().double() for part in parts])
+        return parts.total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Takes the counts of the backward pass that has just run."""
+        assert self._parts is not None
+        counts = self.method.counter.take(self._parts.device)
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            dist.all_reduce(counts)
+        measured = torch.cat((self._parts, counts))
+        self._waiting.append((self.current_epoch, self.global_step, optimizer.param_groups[0]["lr"], measured))
+        if len(self._waiting) >= FLUSH_STEPS:
+            self.flush()
+
+    def on_train_epoch_end(self) -> None:
+        """Gives out what is left."""
+        self.flush()
+
+    def flush(self) -> None:
+        """Gives out the records that are waiting: one copy from the device."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        measured = torch.stack([each[-1] for each in waiting]).tolist()
+        records = []
+        for (epoch, step, lr, _), (loss, similarity, quantization, dead, saturated, bits) in zip(
+            waiting, measured, strict=True
+        ):
+            counts = (int(dead), int(saturated), int(bits))
+            records.append(StepRecord(epoch, step, loss, similarity, quantization, *counts, lr))
+        self._on_records(records)
+
+    def configure_optimizers(self) -> Any:
+        """SGD, and a cosine to 0 that moves every step."""
+        s = self.schedule
+        trained = [each for each in self.parameters() if each.requires_grad]
+        optimizer = torch.optim.SGD(trained, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps, 1))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}

@@ -1,0 +1,224 @@
+"""A trained model in one file: network, preprocessing, and the recipe that made it. Needs torch only."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .._files import write_bytes
+from .backbones import BACKBONES, make_backbone
+from .codes import BATCH, Codes, encode
+from .data.preprocessing import Preprocessing
+from .data.sources import image_tensor, read_image
+from .options import options_of
+from .recipe import Recipe, RecipeError
+
+_FORMAT, _VERSION = "rdh_ext model", 1
+
+
+class ModelError(ValueError):
+    """A file that is no model, or one that this version cannot read. The message names it."""
+
+
+class HashingModel(nn.Module):
+    """A network that gives images, or features, their codes.
+
+    Args:
+        backbone: inputs -> logits ``[B, K]``.
+        recipe: what it was trained by.
+        preprocessing: raw items -> inputs.
+        shape: of one input.
+        classes: of the data set it was trained on.
+        class_names: of the classes 0, 1, ..., where they are known.
+        chosen: how its epoch was chosen, for people.
+
+    Attributes:
+        bits: K.
+
+    Example:
+        >>> from rdh_ext.hashing.backbones import make_backbone
+        >>> from rdh_ext.hashing.data import Preprocessing
+        >>> from rdh_ext.hashing.model import HashingModel
+        >>> from rdh_ext.hashing.recipe import Recipe
+        >>> recipe = Recipe(bits=12, backbone={"name": "linear"})
+        >>> network = make_backbone("linear", 12, (16,), {})
+        >>> model = HashingModel(network, recipe, Preprocessing(), shape=(16,), classes=10)
+        >>> model.encode(torch.randn(5, 16)).shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        recipe: Recipe,
+        preprocessing: Preprocessing,
+        *,
+        shape: Sequence[int],
+        classes: int,
+        class_names: Sequence[str] = (),
+        chosen: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.recipe, self.preprocessing = backbone, recipe, preprocessing
+        self.shape, self.classes, self.chosen = tuple(shape), classes, dict(chosen or {})
+        self.class_names = tuple(class_names)
+        self.bits = recipe.bits
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Relaxed codes ``[B, K]`` in [-1, 1] of preprocessed inputs ``[B, *shape]``."""
+        h: Tensor = torch.tanh(self.backbone(inputs))
+        return h
+
+    def encode(self, items: Any, *, batch_size: int = BATCH) -> Tensor:
+        """Packed codes of raw items, in evaluation mode.
+
+        Args:
+            items: images as a tensor or array ``[n, channels, height, width]`` or ``[channels, height, width]`` with
+                the values of the files (bytes, where it was trained on image files); a Pillow image; the path of an
+                image file; features ``[n, D]``; or a list of any of these.
+            batch_size: how many go through the network at a time.
+
+        Returns:
+            uint8 ``[n, ceil(K / 8)]`` on the CPU, as :func:`rdh_ext.pack_codes`: bit 1 for ``h >= 0``.
+
+        Raises:
+            TypeError: something else.
+            ValueError: items of a shape that the network does not take.
+            OSError: a file that cannot be read.
+        """
+        return self.codes_of(_raw(items), batch_size=batch_size).packed
+
+    def codes_of(self, items: Tensor | Sequence[Tensor], *, batch_size: int = BATCH) -> Codes:
+        """Packed codes of raw items, and how many activations were neither + nor -."""
+        batches = (self.preprocessing(items[start : start + batch_size]) for start in range(0, len(items), batch_size))
+        return encode(self, (self._checked(batch) for batch in batches), self.bits)
+
+    def _checked(self, inputs: Tensor) -> Tensor:
+        if tuple(inputs.shape[1:]) != self.shape:
+            raise ValueError(
+                f"encode: items must give inputs of shape {list(self.shape)}, as in training, got "
+                f"{list(inputs.shape[1:])}"
+            )
+        return inputs
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes everything into one file, atomically, that :func:`rdh_ext.load` reads."""
+        content = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "recipe": self.recipe.to_dict(),
+            "preprocessing": self.preprocessing.to_dict(),
+            "shape": list(self.shape),
+            "classes": self.classes,
+            "class_names": list(self.class_names),
+            "chosen": self.chosen,
+            "backbone": {name: value.cpu() for name, value in self.backbone.state_dict().items()},
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        write_bytes(Path(path), buffer.getbuffer())
+
+    def extra_repr(self) -> str:
+        """For ``print(model)``."""
+        return f"bits={self.bits}, shape={list(self.shape)}, classes={self.classes}"
+
+
+def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> HashingModel:
+    """A model that ``rdh train`` has written.
+
+    Args:
+        path: ``model.pt``, or the folder of the run with it.
+        device: where it goes.
+
+    Returns:
+        A :class:`rdh_ext.hashing.model.HashingModel` in evaluation mode: ``.encode(images)`` gives packed codes.
+
+    Raises:
+        ModelError: not a model, or one of a later version.
+        MissingExtra: its network is one of torchvision's, which is not installed.
+        OSError: it cannot be read.
+
+    The file cannot run code: it is read with ``weights_only=True``, and its network is one of those known by name.
+
+    Example:
+        >>> import tempfile
+        >>> from rdh_ext.hashing.backbones import make_backbone
+        >>> from rdh_ext.hashing.data import Preprocessing
+        >>> from rdh_ext.hashing.model import HashingModel
+        >>> from rdh_ext.hashing.recipe import Recipe
+        >>> path = tempfile.mkdtemp() + "/model.pt"
+        >>> network = make_backbone("linear", 12, (16,), {})
+        >>> recipe = Recipe(bits=12, backbone={"name": "linear"})
+        >>> HashingModel(network, recipe, Preprocessing(), shape=(16,), classes=10).save(path)
+        >>> model = rdh_ext.load(path)
+        >>> model.bits, model.encode(torch.randn(5, 16)).shape
+        (12, torch.Size([5, 2]))
+    """
+    where = Path(path)
+    if where.is_dir():
+        where = where / "model.pt"
+    try:
+        content = torch.load(where, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        words = " ".join(str(error).split())[:120]
+        raise ModelError(f"{where}: not a model of 'rdh train', or damaged ({words})") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise ModelError(f"{where}: not a model of 'rdh train'; name its model.pt, or the folder of the run")
+    if content.get("version") != _VERSION:
+        raise ModelError(
+            f"{where}: a model of version {content.get('version')}, this rdh_ext reads {_VERSION}; install a newer one"
+        )
+    try:
+        model = _built(content)
+    except (KeyError, TypeError, RecipeError, RuntimeError) as error:
+        raise ModelError(f"{where}: a damaged model ({' '.join(str(error).split())[:200]})") from error
+    return model.to(device).eval()
+
+
+def _built(content: dict[str, Any]) -> HashingModel:
+    recipe = Recipe.from_dict(content["recipe"])
+    options = {name: value for name, value in recipe.backbone.items() if name != "name"}
+    if "weights" in options_of(BACKBONES.get(recipe.backbone["name"], BACKBONES["alexnet"])):
+        options["weights"] = "none"  # they are in the file
+    backbone = make_backbone(recipe.backbone["name"], recipe.bits, tuple(content["shape"]), options)
+    backbone.load_state_dict(content["backbone"])
+    return HashingModel(
+        backbone,
+        recipe,
+        Preprocessing.from_dict(content["preprocessing"]),
+        shape=content["shape"],
+        classes=content["classes"],
+        class_names=content["class_names"],
+        chosen=content["chosen"],
+    )
+
+
+def _raw(items: Any) -> Tensor | list[Tensor]:
+    """Raw items as a batch, or as a list of items that may differ in shape."""
+    if isinstance(items, (Tensor, np.ndarray)):
+        tensor = torch.as_tensor(items)
+        return tensor if tensor.dim() in (2, 4) else tensor.unsqueeze(0)
+    if isinstance(items, (list, tuple)):
+        return [_one(item) for item in items]
+    return [_one(items)]
+
+
+def _one(item: Any) -> Tensor:
+    if isinstance(item, (str, os.PathLike)):
+        return read_image(Path(item))
+    if isinstance(item, (Tensor, np.ndarray)):
+        return torch.as_tensor(item)
+    if hasattr(item, "convert"):
+        return image_tensor(item)
+    raise TypeError(
+        f"encode: items must be tensors, arrays, Pillow images or paths of image files, got {type(item).__name__}"
+    )
