@@ -2,6 +2,7 @@
 
 from . import distributed, nn, retrieval
 from ._build_info import build_info
+from ._load import load
 from .ops import (
     amplified_sigmoid,
     amplified_tanh,
@@ -27,6 +28,7 @@ __all__ = [
     "hamming_distance",
     "hamming_histogram",
     "hamming_topk",
+    "load",
     "nn",
     "pack_codes",
     "pairwise_loss",

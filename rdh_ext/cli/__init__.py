@@ -98,9 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _explain(error: Exception) -> str:
     """Foreseen errors and those of files speak for themselves; others are named, with the way to the traceback."""
     from ..hashing import MissingExtra
+    from ..hashing.model import ModelError
+    from ..hashing.recipe import RecipeError
     from ..retrieval import CodeSetError, RankFailed
 
-    if isinstance(error, (CommandError, MissingExtra, CodeSetError, RankFailed)):
+    if isinstance(error, (CommandError, MissingExtra, CodeSetError, ModelError, RankFailed, RecipeError)):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -6,7 +6,7 @@ import argparse
 import functools
 from typing import TYPE_CHECKING, Any
 
-from .arguments import file_name, whole_number
+from .arguments import device_name, file_name, whole_number
 
 if TYPE_CHECKING:
     from ..retrieval import CodeSet, Dump
@@ -17,13 +17,17 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "encode",
         parents=[common],
-        help="make a code set of codes or outputs in .npy, .pt or FAISS files",
+        help="make a code set: of images by a trained model, or of codes in .npy, .pt or FAISS files",
         description="""\
-Makes a code set, what 'rdh evaluate' reads, of the files you have. OUT is a folder, or one file if it ends in .npz.
-Files of any size are read piece by piece. OUT is there when all of it is on the disk, or not at all. Nothing is
-unpickled.""",
+Makes a code set, what 'rdh evaluate' and 'rdh search' read: with --model of images or features, by a model of 'rdh
+train'; without it of the codes that you have. OUT is a folder, or one file if it ends in .npz. Files of any size are
+read piece by piece. OUT is there when all of it is on the disk, or not at all. Nothing is unpickled.""",
         epilog="""\
 examples:
+  rdh encode gallery --model runs/mine --images pictures                every image in a folder and its subfolders
+  rdh encode gallery --model runs/mine --images list.txt --labels y.npy      those of a list, one path a line
+  rdh encode gallery --model runs/mine --features x.npy --labels y.npy       rows of features
+  rdh encode query --model runs/mine --part query                       of the data set it was trained on
   rdh encode query --codes tst_binary.npy --labels tst_label.npy        the pairs that many projects write
   rdh encode gallery --codes trn_binary.npy --labels trn_label.npy
   rdh encode query --dump codes.pt --part query                         qB, qL of a dictionary with qB, rB, qL, rL
@@ -41,14 +45,23 @@ what a file may hold:
   'rdh_ext[search]').""",
     )
     parser.add_argument("out", type=file_name, metavar="OUT", help="the code set")
-    source = parser.add_mutually_exclusive_group(required=True)
+    source = parser.add_mutually_exclusive_group()
     source.add_argument("--codes", type=file_name, metavar="FILE.npy", help="codes or outputs, one row per item")
     source.add_argument(
         "--dump", type=file_name, metavar="FILE.pt", help="dictionary with qB, rB, qL, rL; needs --part"
     )
     source.add_argument("--faiss", type=file_name, metavar="FILE", help="binary index")
-    parser.add_argument("--labels", type=file_name, metavar="FILE.npy", help="labels for --codes or --faiss (none)")
-    parser.add_argument("--part", choices=("query", "gallery"), help="what to take out of --dump")
+    source.add_argument("--images", type=file_name, metavar="LIST", help="list of images, or a folder; needs --model")
+    source.add_argument("--features", type=file_name, metavar="FILE.npy", help="features, one row each; needs --model")
+    parser.add_argument("--model", type=file_name, metavar="RUN", help="folder of 'rdh train', or its model.pt")
+    parser.add_argument("--labels", type=file_name, metavar="FILE.npy", help="labels of the items (none)")
+    parser.add_argument("--class-folders", action="store_true", help="the folder that an image is in is its class")
+    parser.add_argument(
+        "--part", choices=("query", "gallery", "train"), help="of --dump, or of the data set of --model"
+    )
+    parser.add_argument("--root", type=file_name, metavar="FOLDER", help="where the data set of --model is now")
+    parser.add_argument("--device", type=device_name, default="cpu", help="of --model: cpu, cuda or cuda:N (cpu)")
+    parser.add_argument("--workers", type=whole_number(0, 1024), metavar="N", help="processes that read images")
     parser.add_argument("--bits", type=whole_number(1, 4096), metavar="K", help="code length (what the file says)")
     parser.add_argument(
         "--bit-order", choices=("little", "big"), default="little", help="of packed bytes: FAISS's, or NumPy's (little)"
@@ -65,18 +78,52 @@ what a file may hold:
 
 def _check_usage(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """Options that say nothing about what was named."""
-    if arguments.dump is not None and arguments.part is None:
+    a = arguments
+    if a.model is not None:
+        _check_model_usage(parser, a)
+        return
+    if a.codes is None and a.dump is None and a.faiss is None:
+        if a.images is None and a.features is None:
+            parser.error(
+                "name what to encode: --codes, --dump or --faiss, or --model with --images, --features or --part"
+            )
+        parser.error("--images and --features are encoded by a model; name it with --model")
+    if a.dump is not None and a.part is None:
         parser.error("--dump holds two sets: add --part query or --part gallery")
-    if arguments.dump is None and arguments.part is not None:
-        parser.error("--part goes with --dump")
-    if arguments.dump is not None and arguments.labels is not None:
+    if a.dump is not None and a.part == "train":
+        parser.error("--dump has no --part train; add --part query or --part gallery")
+    if a.dump is None and a.part is not None:
+        parser.error("--part goes with --dump or --model")
+    if a.dump is not None and a.labels is not None:
         parser.error("--labels goes with --codes or --faiss; --dump has its own")
-    if arguments.faiss is not None and (arguments.bit_order, arguments.values) != ("little", "auto"):
+    if a.faiss is not None and (a.bit_order, a.values) != ("little", "auto"):
         parser.error("--bit-order and --values go with --codes or --dump; an index has one form")
+    if a.class_folders or a.root is not None or a.workers is not None or a.device != "cpu":
+        parser.error("--class-folders, --root, --workers and --device go with --model; name it")
+
+
+def _check_model_usage(parser: argparse.ArgumentParser, a: argparse.Namespace) -> None:
+    if a.codes is not None or a.dump is not None or a.faiss is not None:
+        parser.error("--model makes codes of --images, --features or --part; --codes, --dump and --faiss have codes")
+    if [a.images, a.features, a.part].count(None) != 2:
+        parser.error("--model makes codes of one of --images LIST, --features FILE.npy and --part; name one")
+    if (a.bit_order, a.values) != ("little", "auto"):
+        parser.error("--bit-order and --values go with --codes or --dump; a model has one form")
+    if a.part is not None and (a.labels is not None or a.class_folders):
+        parser.error("--labels and --class-folders go with --images or --features; --part has its own")
+    if a.class_folders and (a.images is None or a.labels is not None):
+        parser.error("--class-folders goes with --images, and takes the place of --labels")
+    if a.root is not None and a.part is None:
+        parser.error("--root is where the data set of --part is; name a part")
 
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     _check_usage(parser, arguments)
+    if arguments.model is not None:
+        from .encode_model import write
+
+        print(write(arguments))
+        return
     from .progress import Bar
 
     dump = _opened(arguments)

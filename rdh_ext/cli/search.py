@@ -49,6 +49,7 @@ examples:
   rdh search --gallery gallery --query query --rows 0,5,10-20 -k 100
   rdh search --gallery gallery --query query -k 1000 --json answer.json      of all queries
   rdh search --gallery gallery --query query --csv - | head
+  rdh search --gallery gallery --image cat.jpg --model runs/mine --pictures gallery.txt --out grid.png
   rdh search --gallery gallery --query query --pictures gallery.txt --query-pictures query.txt --out grid.png
   rdh search --gallery gallery --query query --faiss gallery.index --nprobe 8
   torchrun --nproc-per-node 4 -m rdh_ext search --gallery gallery --query query --json answer.json --device cuda
@@ -70,7 +71,15 @@ what comes out:
 needs: pip install 'rdh_ext[cli]' for pictures, pip install 'rdh_ext[search]' for --faiss""",
     )
     parser.add_argument("--gallery", required=True, type=file_name, metavar="SET", help="code set to search in")
-    parser.add_argument("--query", required=True, type=file_name, metavar="SET", help="code set of the queries")
+    parser.add_argument("--query", type=file_name, metavar="SET", help="code set of the queries")
+    parser.add_argument(
+        "--image",
+        type=file_name,
+        action="append",
+        metavar="FILE",
+        help="an image as query; needs --model; again for more",
+    )
+    parser.add_argument("--model", type=file_name, metavar="RUN", help="what made the gallery: folder of 'rdh train'")
     parser.add_argument("--rows", type=row_list, metavar="ROWS", help="of the queries, from 0 on, as 0,5,10-20")
     parser.add_argument("-k", type=whole_number(1, 2**31 - 1), default=10, help="neighbours of each query (10)")
     parser.add_argument("--device", type=device_name, default="cpu", help="cpu, cuda or cuda:N (cpu)")
@@ -109,7 +118,14 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None
     from .process_group import process_group
     from .progress import Bar
 
-    with process_group(arguments.device, arguments.timeout) as (rank, device):
+    with contextlib.ExitStack() as stack:
+        rank, device = stack.enter_context(process_group(arguments.device, arguments.timeout))
+        if arguments.image is not None:
+            from .search_image import images_as_queries
+
+            made = images_as_queries(arguments.image, arguments.model, device)
+            arguments.query, pictures = stack.enter_context(made)
+            arguments.query_pictures = None if arguments.pictures is None else pictures
         first = rank == 0
         query, gallery = CodeSet(arguments.query), CodeSet(arguments.gallery)
         if query.bits != gallery.bits:
@@ -137,6 +153,12 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None
 
 def _check_usage(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """Options that do not go together."""
+    if (arguments.query is None) == (arguments.image is None):
+        parser.error("name the queries: --query SET, or --image FILE with --model RUN")
+    if (arguments.image is None) != (arguments.model is None):
+        parser.error("--image FILE and --model RUN go together; give both")
+    if arguments.image is not None and (arguments.rows is not None or arguments.query_pictures is not None):
+        parser.error("--rows and --query-pictures go with --query; --image has its own")
     if arguments.json == "-" and arguments.csv == "-":
         parser.error("--json - and --csv - would both be standard output; name a file for one of them")
     if "" in (arguments.json, arguments.csv):

@@ -10,9 +10,9 @@ from typing import Any
 
 from .._extras import require
 from .arguments import CommandError, one_line
+from .picture_files import picture_files
 from .search_answer import Answer, Record
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 MOST_QUERIES, MOST_NEIGHBOURS = 20, 20
 """Of a grid: more would be too small to be seen."""
 _PIXELS = 128
@@ -40,7 +40,18 @@ class Pictures:
             CommandError: there are not as many as items.
             OSError: they cannot be read.
         """
-        return self._in_folder(set(wanted)) if self.where.is_dir() else self._in_list(set(wanted))
+        places, found, count = set(wanted), {}, 0
+        for item, path in enumerate(picture_files(self.option, self.where)):
+            count = item + 1
+            if item in places:
+                found[item] = path
+        if count != self.items:
+            what = "pictures" if self.where.is_dir() else "lines"
+            raise CommandError(
+                f"{self.option} {self.where}: {count:,} {what}, the set has {self.items:,} items; name one for each, "
+                "in their order"
+            )
+        return found
 
     def check(self) -> None:
         """There are as many as items.
@@ -50,37 +61,6 @@ class Pictures:
             OSError: they cannot be read.
         """
         self.paths(())
-
-    def _check_count(self, count: int, what: str) -> None:
-        if count != self.items:
-            raise CommandError(
-                f"{self.option} {self.where}: {count:,} {what}, the set has {self.items:,} items; name one for each, "
-                "in their order"
-            )
-
-    def _in_folder(self, wanted: set[int]) -> dict[int, Path]:
-        """In the order of their names, folder by folder: that of class folders."""
-        found = [path for path in self.where.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
-        found.sort(key=lambda path: path.relative_to(self.where).parts)
-        self._check_count(len(found), "pictures")
-        return {item: found[item] for item in wanted}
-
-    def _in_list(self, wanted: set[int]) -> dict[int, Path]:
-        """Line by line; relative to the folder that the list is in."""
-        found: dict[int, Path] = {}
-        count = 0
-        try:
-            with open(self.where, encoding="utf-8") as file:
-                for item, line in enumerate(file):
-                    count = item + 1
-                    if item in wanted:
-                        found[item] = self.where.parent / line.rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise CommandError(
-                f"{self.option} {self.where}: not a text file; name a list with one path a line, or a folder"
-            ) from None
-        self._check_count(count, "lines")
-        return found
 
 
 def _read(path: Path) -> Any:

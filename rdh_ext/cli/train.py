@@ -131,6 +131,8 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None
             results = run(recipe, options)
         except RunError as error:
             raise CommandError(f"--out {error}") from error
+        except ValueError as error:  # a name or an option in the recipe, or data that cannot be used
+            raise CommandError(str(error)) from error
     if rank == 0:
         print(summary(results, arguments))
 

@@ -100,9 +100,10 @@ class HashingModel(nn.Module):
     def codes_of(self, items: Tensor | Sequence[Tensor], *, batch_size: int = BATCH) -> Codes:
         """Packed codes of raw items, and how many activations were neither + nor -."""
         batches = (self.preprocessing(items[start : start + batch_size]) for start in range(0, len(items), batch_size))
-        return encode(self, (self._checked(batch) for batch in batches), self.bits)
+        return encode(self, (self.checked(batch) for batch in batches), self.bits)
 
-    def _checked(self, inputs: Tensor) -> Tensor:
+    def checked(self, inputs: Tensor) -> Tensor:
+        """The inputs, which must be of the shape that the network takes."""
         if tuple(inputs.shape[1:]) != self.shape:
             raise ValueError(
                 f"encode: items must give inputs of shape {list(self.shape)}, as in training, got "
@@ -133,36 +134,7 @@ class HashingModel(nn.Module):
 
 
 def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> HashingModel:
-    """A model that ``rdh train`` has written.
-
-    Args:
-        path: ``model.pt``, or the folder of the run with it.
-        device: where it goes.
-
-    Returns:
-        A :class:`rdh_ext.hashing.model.HashingModel` in evaluation mode: ``.encode(images)`` gives packed codes.
-
-    Raises:
-        ModelError: not a model, or one of a later version.
-        MissingExtra: its network is one of torchvision's, which is not installed.
-        OSError: it cannot be read.
-
-    The file cannot run code: it is read with ``weights_only=True``, and its network is one of those known by name.
-
-    Example:
-        >>> import tempfile
-        >>> from rdh_ext.hashing.backbones import make_backbone
-        >>> from rdh_ext.hashing.data import Preprocessing
-        >>> from rdh_ext.hashing.model import HashingModel
-        >>> from rdh_ext.hashing.recipe import Recipe
-        >>> path = tempfile.mkdtemp() + "/model.pt"
-        >>> network = make_backbone("linear", 12, (16,), {})
-        >>> recipe = Recipe(bits=12, backbone={"name": "linear"})
-        >>> HashingModel(network, recipe, Preprocessing(), shape=(16,), classes=10).save(path)
-        >>> model = rdh_ext.load(path)
-        >>> model.bits, model.encode(torch.randn(5, 16)).shape
-        (12, torch.Size([5, 2]))
-    """
+    """See :func:`rdh_ext.load`."""
     where = Path(path)
     if where.is_dir():
         where = where / "model.pt"
