@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from ..._extras import require
+from .protocols import split_per_class
 from .sources import TensorSource
-from .splits import RetrievalData, cut, split_per_class
+from .splits import RetrievalData, cut
 
 QUERY_PER_CLASS = 30
 TRAIN_PER_CLASS = 50
@@ -56,4 +57,6 @@ def load_digits(
         query=query,
         train=train,
         gallery=gallery,
+        class_names=tuple(map(str, range(10))),
+        made_by=split,
     )

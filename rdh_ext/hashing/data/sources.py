@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,7 +73,8 @@ class ImageFiles:
     """Image files, decoded when they are read: uint8 ``[3, height, width]``, RGB whatever is in the file.
 
     Args:
-        paths: in the order of the items.
+        paths: in the order of the items; what a fingerprint of the data has of them.
+        root: the folder that relative paths begin in.
 
     Raises:
         MissingExtra: on reading, where Pillow is not installed.
@@ -84,8 +87,9 @@ class ImageFiles:
         (2, None, 'dog.jpg')
     """
 
-    def __init__(self, paths: Sequence[str | Path]) -> None:
+    def __init__(self, paths: Sequence[str | Path], root: str | Path = "") -> None:
         self.paths = [str(path) for path in paths]
+        self.root = str(root)
 
     @property
     def shape(self) -> None:
@@ -97,11 +101,11 @@ class ImageFiles:
 
     def read(self, index: Tensor) -> list[Tensor]:
         """The images at ``index``."""
-        return [read_image(self.paths[place]) for place in index.tolist()]
+        return [read_image(self.name(place)) for place in index.tolist()]
 
     def name(self, index: int) -> str:
         """Its file."""
-        return self.paths[index]
+        return os.path.join(self.root, self.paths[index])
 
 
 def read_image(path: str | Path) -> Tensor:
@@ -115,16 +119,22 @@ def read_image(path: str | Path) -> Tensor:
     try:
         with image.open(path) as file:
             return image_tensor(ops.exif_transpose(file))
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, SyntaxError, image.DecompressionBombError) as error:
-        # Pillow's words: a truncated file, an unknown format, a bomb
+    except Exception as error:  # Pillow's plugins have many for a truncated file, an unknown format, a bomb
+        if isinstance(error, OSError) and error.errno is not None:  # what the system says of a file has its name
+            raise
         raise OSError(f"{path}: not an image that can be read ({' '.join(str(error).split())})") from error
 
 
-def image_tensor(image: object) -> Tensor:
-    """A Pillow image as uint8 ``[3, height, width]``."""
-    import numpy as np
+def image_tensor(image: Any) -> Tensor:
+    """A Pillow image as uint8 ``[3, height, width]``; of 16 bits per pixel the upper 8.
 
-    rgb = image.convert("RGB")  # type: ignore[attr-defined]
-    return torch.from_numpy(np.array(rgb, dtype=np.uint8)).permute(2, 0, 1).contiguous()
+    Raises:
+        ValueError: pixels are 32-bit numbers, whose range is not known.
+    """
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of 32 bits, mode {image.mode}; save it with 8 bits")
+    if image.mode.startswith("I;16"):
+        grey = torch.from_numpy((np.array(image) >> 8).astype(np.uint8))
+        return grey.expand(3, -1, -1).contiguous()
+    rgb = np.array(image.convert("RGB"), dtype=np.uint8)
+    return torch.from_numpy(rgb).permute(2, 0, 1).contiguous()

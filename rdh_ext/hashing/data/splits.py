@@ -2,28 +2,144 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from .labels import digest_of, label_bytes, name_bytes, update_with
 from .preprocessing import Preprocessing
-from .sources import Source, TensorSource
+from .sources import ImageFiles, Source, TensorSource
+from .split_files import ROLES, read_split, write_split
+
+_LOOKED_AT = 64
+"""Items of a part in memory whose values are in its fingerprint."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Positions in a data set, int64. Queries are disjoint from the gallery, training images are inside it.
+    """Positions in a data set, int64, without repetition. Queries are neither in the gallery nor trained on.
+
+    Training items are in the gallery in most protocols, and apart from it in some.
 
     Example:
-        >>> from rdh_ext.hashing.data import Split
-        >>> Split(query=torch.tensor([3]), train=torch.tensor([0]), gallery=torch.tensor([0, 1, 2])).gallery
-        tensor([0, 1, 2])
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from rdh_ext.hashing.data import Split, split_per_class
+        >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> split = split_per_class(labels, 1, 1, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     split.save(Path(folder) / "split.npz")
+        ...     again = Split.load(Path(folder) / "split.npz", labels)
+        >>> torch.equal(again.gallery, split.gallery), again.protocol
+        (True, 'per class: 1 query, 1 train')
     """
 
     query: Tensor
     train: Tensor
     gallery: Tensor
+    protocol: str = ""
+    """How it was made, in words."""
+    seed: int | None = None
+    """What it was drawn with; None where files say it."""
+    items: int | None = None
+    """Of the whole data set."""
+    data: str = ""
+    """SHA-256 of the labels (and names) of all items: :func:`rdh_ext.hashing.data.digest_of`."""
+
+    def save(self, path: str | Path) -> None:
+        """Writes one ``.npz`` with positions, protocol, seed, number and digest of the items, and a checksum.
+
+        The file is complete or absent, and nothing in it needs unpickling.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        positions = {role: getattr(self, role).cpu().numpy() for role in ROLES}
+        note = {"protocol": self.protocol, "seed": self.seed, "items": self.items, "data": self.data}
+        write_split(Path(path), positions, note)
+
+    @classmethod
+    def load(cls, path: str | Path, labels: Tensor | None = None, names: Iterable[str] | None = None) -> Split:
+        """Reads what :meth:`save` wrote.
+
+        Args:
+            path: the file.
+            labels: of all items of the data set that it shall belong to, ``[n]`` or ``[n, C]``; None takes its word.
+            names: of the files of these items, where they are files.
+
+        Raises:
+            ValueError: the file is no split or damaged, or was made of other data; one line that names it.
+            OSError: it cannot be read.
+        """
+        positions, note = read_split(Path(path))
+        tensors = {role: torch.from_numpy(positions[role]) for role in ROLES}
+        split = cls(
+            query=tensors["query"],
+            train=tensors["train"],
+            gallery=tensors["gallery"],
+            **{key: note[key] for key in ("protocol", "seed", "items", "data")},
+        )
+        if labels is not None:
+            if split.items not in (None, len(labels)):
+                raise ValueError(f"{path}: a split of {split.items:,} items, and these are {len(labels):,}; {_MAKE}")
+            if split.data and split.data != digest_of(labels, names):
+                raise ValueError(f"{path}: a split of items with other labels, names or order; {_MAKE}")
+        try:
+            check_split(split, len(labels) if labels is not None else split.items)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        return split
+
+
+_MAKE = "bring back the data that it was made of, or make a split of these"
+
+
+def check_split(split: Split, items: int | None = None) -> None:
+    """Refuses a split that cannot be meant: queries that are searched or trained on, positions twice or out of range.
+
+    Args:
+        split: what is looked at.
+        items: of the data set, where known.
+
+    Raises:
+        ValueError: one line that says what is wrong and names the first positions.
+
+    Example:
+        >>> from rdh_ext.hashing.data import Split, check_split
+        >>> try:
+        ...     check_split(Split(query=torch.tensor([3]), train=torch.tensor([0]), gallery=torch.tensor([0, 3])))
+        ... except ValueError as error:
+        ...     print(error)
+        split: query and gallery must have no item in common, got 1: 3
+    """
+    for role in ROLES:
+        where: Tensor = getattr(split, role)
+        if where.dtype != torch.int64 or where.dim() != 1 or not len(where):
+            raise ValueError(
+                f"split: {role} must be positions, int64 [n], n > 0, got {where.dtype} {list(where.shape)}"
+            )
+        wrong = where[(where < 0) | (where >= (items if items is not None else torch.iinfo(torch.int64).max))]
+        if len(wrong):
+            limit = "0 on" if items is None else f"0 to {items - 1:,}"
+            raise ValueError(f"split: {role} must have positions from {limit}, got {_some(wrong)}")
+        values, counts = where.unique(return_counts=True)
+        if len(values) < len(where):
+            raise ValueError(f"split: {role} must have every item once, got {_some(values[counts > 1])} more often")
+    for role in ("train", "gallery"):
+        common = split.query[torch.isin(split.query, getattr(split, role))]
+        if len(common):
+            raise ValueError(
+                f"split: query and {role} must have no item in common, got {len(common):,}: {_some(common)}"
+            )
+
+
+def _some(positions: Tensor) -> str:
+    shown = ", ".join(map(str, positions[:3].tolist()))
+    return shown if len(positions) <= 3 else f"{shown}, ..."
 
 
 @dataclass(frozen=True)
@@ -85,58 +201,66 @@ class RetrievalData:
     """The depth at which the field evaluates mAP on it; None is the whole gallery."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     """What makes inputs of a network of its raw items, if a recipe says nothing else."""
+    class_names: tuple[str, ...] = ()
+    """Of the classes 0, 1, ..., where they are known."""
+    made_by: Split | None = None
+    """The split that the parts were cut out by."""
 
     @property
     def is_multilabel(self) -> bool:
         """Whether items may have several labels."""
         return self.train.labels.dim() == 2
 
+    def split(self) -> Split:
+        """Positions of the parts as they are now, to be saved with a training.
 
-def split_per_class(labels: Tensor, query_per_class: int, train_per_class: int, seed: int) -> Split:
-    """The paper's CIFAR-10 protocol for any single-label data set.
+        Where parts are in several files, the items of the gallery's are counted first, then those of the training
+        set's and the queries'.
+        """
+        first, places, offset = {}, {}, 0
+        for role in ("gallery", "train", "query"):
+            part: Part = getattr(self, role)
+            if id(part.source) not in first:
+                first[id(part.source)] = offset
+                offset += len(part.source)
+            places[role] = part.indices + first[id(part.source)]
+        made = self.made_by or Split(**places, items=offset)  # type: ignore[arg-type]
+        return replace(made, query=places["query"], train=places["train"], gallery=places["gallery"])
 
-    From every class ``query_per_class`` images become queries, the rest of the class is gallery, and
-    ``train_per_class`` of the gallery images are used for training. Each of the three lists is shuffled: a gallery
-    sorted by class would bias every evaluation that breaks ties by position.
+    def fingerprint(self) -> str:
+        """SHA-256 of what a training depends on: items, their order, labels and names in each part.
 
-    Args:
-        labels: class ids ``[n]``.
-        query_per_class, train_per_class: numbers of images, at least 1.
-        seed: decides everything; independent of the global random state, which is left alone.
+        Of images in files the names count, relative to their root, and not the pixels. Of items in arrays 64 of each
+        part are looked at, so that features of another network have another fingerprint.
+        """
+        digest = hashlib.sha256(f"{self.name} {self.classes}".encode())
+        for role in ROLES:
+            update_with(digest, _marks_of(getattr(self, role)))
+        return digest.hexdigest()
 
-    Raises:
-        ValueError: a class has too few images; the message names it.
 
-    Example:
-        >>> from rdh_ext.hashing.data import split_per_class
-        >>> split = split_per_class(torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), 1, 2, seed=0)
-        >>> len(split.query), len(split.train), len(split.gallery)
-        (2, 4, 6)
-    """
-    generator = torch.Generator().manual_seed(seed)
-    query, train, gallery = [], [], []
-    for label in torch.unique(labels).tolist():
-        members = torch.nonzero(labels == label).flatten()
-        needed = query_per_class + train_per_class
-        if len(members) < needed:
-            raise ValueError(
-                f"split_per_class: class {label} must have at least {needed} images "
-                f"({query_per_class} query + {train_per_class} train), got {len(members)}"
-            )
-        members = members[torch.randperm(len(members), generator=generator)]
-        query.append(members[:query_per_class])
-        gallery.append(members[query_per_class:])
-        train.append(members[query_per_class:needed])
-
-    def shuffled(parts: list[Tensor]) -> Tensor:
-        joined = torch.cat(parts)
-        return joined[torch.randperm(len(joined), generator=generator)]
-
-    return Split(shuffled(query), shuffled(train), shuffled(gallery))
+def _marks_of(part: Part) -> list[bytes]:
+    source, indices = part.source, part.indices
+    marks = [indices.numpy().astype("<i8").tobytes(), *label_bytes(part.labels)]
+    if isinstance(source, ImageFiles):
+        return [*marks, name_bytes(source.paths[index] for index in indices.tolist())]
+    marks.append(name_bytes(source.name(index) for index in indices.tolist()))
+    if source.shape is not None:
+        places = torch.linspace(0, len(part) - 1, min(_LOOKED_AT, len(part)), dtype=torch.float64).long()
+        items = source.read(indices[places])
+        items = items if isinstance(items, Tensor) else torch.stack(items)
+        marks.append(f"{items.dtype} {list(items.shape)}".encode())
+        marks.append(items.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return marks
 
 
 def cut(source: Source, labels: Tensor, split: Split) -> tuple[Part, Part, Part]:
-    """Query, training and gallery part of a data set; ``labels`` are those of all its items."""
+    """Query, training and gallery part of a data set; ``labels`` are those of all its items.
+
+    Raises:
+        ValueError: the split is none of these items; see :func:`check_split`.
+    """
+    check_split(split, len(labels))
     query, train, gallery = (Part(source, where, labels[where]) for where in (split.query, split.train, split.gallery))
     return query, train, gallery
 
