@@ -7,7 +7,6 @@ import torch
 
 from rdh_ext import _extras
 from rdh_ext.hashing.data import load_digits, split_per_class
-from rdh_ext.hashing.models import small_cnn
 
 
 def test_split_follows_the_papers_protocol() -> None:
@@ -59,15 +58,6 @@ def test_digits() -> None:
     for part in (data.query, data.train, data.gallery):
         assert torch.equal(part.labels, torch.from_numpy(sklearn_digits.target)[part.indices])
         assert torch.equal(part.images[:, 0].double() * 2, torch.from_numpy(sklearn_digits.images)[part.indices])
-
-
-def test_small_cnn() -> None:
-    assert small_cnn(24)(torch.zeros(3, 1, 8, 8)).shape == (3, 24)
-    assert small_cnn(7, channels=3, size=16)(torch.zeros(2, 3, 16, 16)).shape == (2, 7)
-    assert sum(p.numel() for p in small_cnn(32).parameters()) == 55_840  # as its docstring says
-    for size in (0, 6):
-        with pytest.raises(ValueError, match="size must be a positive multiple of 4"):
-            small_cnn(8, size=size)
 
 
 def test_extra_that_is_broken_is_not_called_missing(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
