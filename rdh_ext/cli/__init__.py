@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import __version__
-from . import demo, encode, evaluate, export, info, search, train
+from . import demo, encode, evaluate, export, info, reproduce, search, train
 from .arguments import FAILURE, INTERRUPTED, CommandError, Parser, one_line
 
 COMMANDS: dict[str, Callable[[Any, argparse.ArgumentParser], None]] = {
@@ -24,6 +24,7 @@ COMMANDS: dict[str, Callable[[Any, argparse.ArgumentParser], None]] = {
     "evaluate": evaluate.add,
     "export": export.add,
     "info": info.add,
+    "reproduce": reproduce.add,
     "search": search.add,
     "train": train.add,
 }
@@ -42,6 +43,7 @@ def _make_parser() -> Parser:
 start here:
   rdh demo               train and compare on real images, in about a minute
   rdh train --help       a hashing model by a recipe, on your data
+  rdh reproduce --help   the tables and figures of the paper, measured
   rdh encode --help      codes that you have, in .npy, .pt or FAISS files, made ready for the others
   rdh evaluate --help    mAP of codes on disk, and what its numbers mean
   rdh info               what is compiled in, and what is missing""",
