@@ -108,4 +108,6 @@ def _explain(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, OSError) and str(error):  # raised with a sentence of ours
+        return str(error)
     return f"{type(error).__name__}: {error or 'no message'} (add --debug for the traceback)"
