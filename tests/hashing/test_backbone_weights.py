@@ -68,6 +68,13 @@ def test_weights_of_models_that_want_a_version(saved: Callable[[Any], Path], for
     )
 
 
+def test_versions_in_a_file_are_those_of_the_file(saved: Callable[[Any], Path]) -> None:
+    state = torchvision_model("mnasnet0_5").state_dict()
+    state._metadata[""]["version"] = 3
+    with pytest.raises(ValueError, match=r"weights.pth: not weights of this mnasnet0_5: .* instead of 3"):
+        make_backbone("mnasnet0_5", 8, (3, 32, 32), {"weights": saved(state)})
+
+
 def test_weights_as_they_were_published_long_ago(saved: Callable[[Any], Path]) -> None:
     model = torchvision_model("densenet121")
     own = model.state_dict()

@@ -213,6 +213,12 @@ def test_what_needs_torchvision_and_what_does_not(monkeypatch: pytest.MonkeyPatc
             make_backbone(name, 8, (3, 64, 64))
 
 
+def test_the_last_of_several_layers_with_an_output_per_class_is_replaced() -> None:
+    model = nn.Sequential(nn.Linear(4, 1000), nn.ReLU(), nn.Linear(1000, 1000), nn.Linear(1000, 1000), nn.ReLU())
+    assert pretrained.replace_head("odd", model, 8) == "3"
+    assert model(torch.zeros(2, 4)).shape == (2, 8)
+
+
 def test_models_without_a_last_layer() -> None:
     with pytest.raises(ValueError, match="odd: the model has no linear layer with 1000 outputs"):
         pretrained.replace_head("odd", nn.Sequential(nn.Linear(4, 999), nn.Conv2d(1, 1000, 3)), 8)
@@ -238,15 +244,16 @@ def test_models_without_a_last_layer() -> None:
         ("small_cnn", 8, (1, 8, 8), {"hidden": 0.5}, "small_cnn: hidden must be whole numbers of at least 1, got 0.5"),
         (SMALL, 8, (4,), NONE, r"squeezenet1_1: inputs must be images \(3, height, width\), got \(4,\)$"),
         (SMALL, 8, (1, 32, 32), NONE, "a mean of 3 values in the preprocessing gives grey images 3 channels"),
-        (SMALL, 8, (3, 8, 8), NONE, "squeezenet1_1 takes no images of 8 x 8; size 224 in the preprocessing"),
+        (SMALL, 8, (3, 8, 8), NONE, "squeezenet1_1 takes no images of 8 x 8 .*: set size 224 in the preprocessing"),
         (
             "vit_b_32",
             8,
             (3, 40, 40),
             NONE,
-            r"takes no images of 40 x 40; size 224 .*\(Input shape indivisible by patch",
+            r"takes no images of 40 x 40 \(Input shape indivisible by patch",
         ),
-        ("vit_b_32", 8, (3, 64, 32), NONE, r"takes no images of 64 x 32; size 224 .*\(Wrong image width"),
+        ("vit_b_32", 8, (3, 64, 32), NONE, r"takes no images of 64 x 32 \(Wrong image width"),
+        (SMALL, 8, (3, 32, 32), {"weights": 3}, "weights must be DEFAULT, .* or a file, got '3'"),
         (SMALL, 8, (3, 32, 32), {**NONE, "frozen": "no"}, "frozen must be true or false, got 'no'"),
         (SMALL, 8, (3, 32, 32), {**NONE, "init_std": 0}, "init_std must be a number above 0, got 0"),
         (SMALL, 8, (3, 32, 32), {**NONE, "init_std": "a"}, "init_std must be a number above 0, got 'a'"),

@@ -174,14 +174,18 @@ def parts_of(size: int | None, height: int, width: int, items: int) -> Tensor:
 @pytest.mark.parametrize(("size", "height", "width"), [(None, 64, 64), (96, 48, 64)])
 def test_crop_flip_cuts_out_what_random_resized_crop_does(size: int | None, height: int, width: int) -> None:
     transforms = pytest.importorskip("torchvision.transforms")
-    top, left, high, wide, flipped = parts_of(size, height, width, 1000).T
+    top, left, high, wide, flipped = parts_of(size, height, width, 2000).T
     for values in (top, left, high, wide):
         assert (values - values.round()).abs().max() < 1e-2  # whole pixels
     assert top.min() > -0.01
     assert left.min() > -0.01
-    assert (top + high).max() < height + 0.01
-    assert (left + wide).max() < width + 0.01
+    inner = (high < 0.9 * height) & (wide < 0.9 * width)
+    for some in (inner, ~inner):  # up to the last row and column
+        assert (top + high)[some].max() == pytest.approx(height, abs=0.01)
+        assert (left + wide)[some].max() == pytest.approx(width, abs=0.01)
     assert 0.45 < flipped.mean() < 0.55
+    places = torch.stack((top / (height - high), left / (width - wide), flipped, high * wide))[:, inner]
+    assert (torch.corrcoef(places) - torch.eye(4)).abs().max() < 0.12  # each is drawn by itself
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         like = torch.zeros(1, height, width)
@@ -191,8 +195,18 @@ def test_crop_flip_cuts_out_what_random_resized_crop_does(size: int | None, heig
     ours = (top / height, left / width, high * wide / (height * width), (wide / high).log())
     top, left, high, wide = theirs
     theirs = (top / height, left / width, high * wide / (height * width), (wide / high).log())
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a.quantile(levels), b.quantile(levels), rtol=0, atol=0.06)
+    for a, b, most in zip(ours, theirs, (0.06, 0.06, 0.06, 0.03), strict=True):
+        torch.testing.assert_close(a.quantile(levels), b.quantile(levels), rtol=0, atol=most)
+
+
+def test_crop_flip_resizes_what_it_cuts_out() -> None:
+    v2 = pytest.importorskip("torchvision.transforms.v2")
+    raw = image(1, 3, 48, 64).float()
+    ours = Preprocessing(size=12, augment="crop_flip")(raw.expand(20, 3, 48, 64), generators=seeded(*range(20)))
+    for inputs, part in zip(ours, parts_of(None, 48, 64, 20).round().int().tolist(), strict=True):
+        *box, is_flipped = part
+        theirs = v2.functional.resized_crop(raw[0], *box, [12, 12], antialias=True)
+        torch.testing.assert_close(inputs, theirs.flip(-1) if is_flipped else theirs, rtol=0, atol=1e-3)
 
 
 def test_crop_flip_of_very_long_images_takes_the_middle() -> None:

@@ -199,6 +199,6 @@ def _refused(name: str, shape: tuple[int, ...], error: Exception) -> ValueError:
     _, height, width = shape
     size = model_preprocessing(name, None).size
     return ValueError(
-        f"backbone {name} takes no images of {height} x {width}; size {size} in the preprocessing makes them as large "
-        f"as those of ImageNet that it is known for ({one_line(error)})"
+        f"backbone {name} takes no images of {height} x {width} ({one_line(error)}); its usual ones are "
+        f"{size} x {size}: set size {size} in the preprocessing"
     )

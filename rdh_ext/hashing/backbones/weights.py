@@ -42,7 +42,7 @@ def weights_from(name: str, weights: str | Path | None) -> Weights | None:
     if weights in known:
         url = known[str(weights)].url
         return Weights(_state_dict(_download(name, url), url), url)
-    path = Path(weights).expanduser()
+    path = Path(str(weights)).expanduser()
     if not path.is_file():
         names = ", ".join(["DEFAULT", *(each for each in known if each != "DEFAULT"), "none"])
         raise ValueError(f"backbone {name}: weights must be {names} or a file, got {str(weights)!r}, which is none")
@@ -134,7 +134,7 @@ def _current(key: str, own: Mapping[str, Tensor]) -> str:
 
 
 def _is_count_of_batches(key: str) -> bool:
-    """A buffer that batch norm only has since PyTorch 0.4.1, and does not use at its usual settings."""
+    """A buffer of batch norm that old files lack, and that it does not use at its usual settings."""
     return key.endswith(".num_batches_tracked")
 
 
