@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import http.client
 import os
 import socket
 from collections.abc import Iterator
@@ -76,7 +77,7 @@ def load_cifar10(
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"cifar10: protocol must be {', '.join(PROTOCOLS)}, got {protocol!r}")
-    images, labels, names, training = _read(Path(root), download)
+    images, labels, names, training = _read(Path(root).expanduser(), download)
     if split is not None:
         made_by = Split.load(split, labels)
     else:
@@ -144,7 +145,7 @@ def _bring(datasets: Any, root: Path, download: bool) -> None:
         root.mkdir(parents=True, exist_ok=True)
         with _alone(root), _patience():
             kind(str(root), download=True)
-    except (OSError, RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         what = "unpacking it" if has_archive else "downloading it"
         raise OSError(_advice(datasets, root, "not in", f", and {what} failed ({reason})")) from error

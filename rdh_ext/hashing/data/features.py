@@ -177,7 +177,7 @@ def _pair(name: str, features: str | None, labels: str | None) -> tuple[Path, Pa
     if (features is None) != (labels is None):
         missing = name if features is None else name.replace("features", "labels")
         raise ValueError(f"features: {missing} must be given, too: features and labels go together")
-    return None if features is None or labels is None else (Path(features), Path(labels))
+    return None if features is None or labels is None else (Path(features).expanduser(), Path(labels).expanduser())
 
 
 def _open_all(files: dict[str, tuple[Path, Path]]) -> tuple[dict[str, Source], dict[str, Tensor]]:
@@ -243,14 +243,14 @@ def _open(path: Path) -> Source:
     """A file of features whose values are all finite."""
     array = _features(path)
     in_memory = math.prod(array.shape) * array.dtype.itemsize <= IN_MEMORY
+    whole: NDArray[Any] = np.empty(array.shape if in_memory else (0,), array.dtype.newbyteorder("="))
     step = max(1, PIECE_BYTES // array.row_bytes)
-    pieces = []
     for first in range(0, array.shape[0], step):
         rows = array.rows(first, min(array.shape[0], first + step))
         _check_finite(rows, first, path)
         if in_memory:
-            pieces.append(_tensor(rows))
-    return TensorSource(torch.cat(pieces)) if in_memory else FeatureFile(path)
+            whole[first : first + len(rows)] = rows
+    return TensorSource(torch.from_numpy(whole)) if in_memory else FeatureFile(path)
 
 
 def _check_finite(rows: NDArray[Any], first: int, path: Path) -> None:

@@ -80,6 +80,7 @@ def load_folders(
         (('cat', 'dog'), 2, 2, 3)
     """
     require("PIL", package="pillow", extra="train")
+    root = os.path.expanduser(root)
     given = {"train": train, "query": query, "gallery": gallery}
     roles = _find_roles(Path(root), given)
     if roles and split is not None:
@@ -87,16 +88,17 @@ def load_folders(
     folders = roles or {"pool": ""}
     found = {role: _classes_in(os.path.join(root, folder)) for role, folder in folders.items()}
     names = sorted(set().union(*found.values()))
+    number = {name: place for place, name in enumerate(names)}
     files, labels = [], {}
     for role, classes in found.items():
         paths = [os.path.join(folders[role], name, path) for name in sorted(classes) for path in classes[name]]
-        where = os.path.join(root, folders[role])
+        where = str(Path(root, folders[role]))
         if not paths:
             raise ValueError(
                 f"{where}: no images; put them into one folder for each class: {where}/<class>/<image>.jpg"
             )
         files.append(Named(where, paths))
-        ids = [names.index(name) for name in sorted(classes) for _ in classes[name]]
+        ids = [number[name] for name in sorted(classes) for _ in classes[name]]
         labels[role] = torch.tensor(ids, dtype=torch.int64)
     source, named = one_item_each(files, root)
     identities = check_there(source, "folders", lambda _: "bring them back, or delete the links to them")

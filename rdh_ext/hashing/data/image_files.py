@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .notices import warn
 from .preprocessing import Preprocessing
 from .sources import ImageFiles
 
@@ -80,11 +80,12 @@ def check_there(source: ImageFiles, name: str, advise: Callable[[str], str]) -> 
         found = [answer for piece in pool.map(_look_at_all, pieces) for answer in piece]
     missing = [index for index, answer in enumerate(found) if isinstance(answer, str)]
     if missing:
-        why = {str(found[index]) for index in missing[:SHOWN]} - {""}
-        reason = f" ({', '.join(sorted(why))})" if why else ""
+        reason = found[missing[0]]
+        state = f"cannot be used ({reason})" if reason else "cannot be found"
+        advice = "bring them back, or take them out" if reason else advise(source.paths[missing[0]])
         raise FileNotFoundError(
-            f"{name}: {len(missing):,} of {len(names):,} images cannot be found{reason}: "
-            f"{shown([names[index] for index in missing[: SHOWN + 1]])}; {advise(source.paths[missing[0]])}"
+            f"{name}: {len(missing):,} of {len(names):,} images {state}: "
+            f"{shown([names[index] for index in missing[: SHOWN + 1]])}; {advice}"
         )
     return [answer for answer in found if not isinstance(answer, str)]
 
@@ -122,9 +123,7 @@ def merge_same(
         if len(kept) < len(items):
             again = np.setdiff1d(np.arange(len(items)), kept)
             names = shown([each.paths[place] for place in again[: SHOWN + 1]])
-            warnings.warn(
-                f"{each.heading}: {len(again):,} lines name an image again, which counts once: {names}", stacklevel=5
-            )
+            warn(f"{each.heading}: {len(again):,} images are there again, and count once: {names}")
         merged.append((torch.from_numpy(items[kept]), torch.from_numpy(kept)))
     return merged
 

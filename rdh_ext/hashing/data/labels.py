@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...retrieval.sets.manifest import MAX_CLASSES
+from .notices import warn
 
 
 def one_hot_as_ids(labels: Sequence[Tensor]) -> list[Tensor]:
@@ -46,9 +46,7 @@ def say_without_label(name: str, labels: Mapping[str, Tensor]) -> None:
     missing = {role: int((~each.any(dim=1)).sum()) for role, each in labels.items() if each.dim() == 2}
     if any(missing.values()):
         counts = ", ".join(f"{missing[role]:,} of {len(labels[role]):,} {role} items" for role in missing)
-        warnings.warn(
-            f"{name}: without any label: {counts}; they are kept, and nothing is relevant to them", stacklevel=3
-        )
+        warn(f"{name}: without any label: {counts}; they are kept, and nothing is relevant to them")
 
 
 def update_with(digest: hashlib._Hash, pieces: Iterable[bytes]) -> None:

@@ -167,7 +167,9 @@ class _Labels:
     def _bit(self, number: int, value: str) -> str:
         is_number = _NUMBER.fullmatch(value) is not None
         if not is_number or float(value) not in (0.0, 1.0):
-            raise ValueError(f"{self.file}, line {number}: {value} where 0 or 1 must be; one for each class")
+            raise ValueError(
+                f"{self.file}, line {number}: {value} where 0 or 1 must be; {self.columns} labels a line, one a class"
+            )
         return str(int(float(value)))
 
     def tensor(self) -> Tensor:
@@ -231,11 +233,12 @@ def _only(folder: Path, role: str, names: list[str]) -> str:
 
 def _named(folder: Path, role: str, name: str, files: list[str]) -> ListName:
     """The list of that name, with the labels beside it where they are in a file of their own."""
-    images = folder / name
+    images = folder / Path(name).expanduser()
     if not images.is_file():
         raise FileNotFoundError(f"{images}: no such list; {role}=... must be one of {', '.join(files) or 'none'}")
-    beside = {each.name.lower(): each for each in images.parent.iterdir()}
-    return ListName(images, next((beside[each] for each in _label_names(images) if each in beside), None))
+    wanted = _label_names(images)
+    beside = {each.name.lower(): each for each in images.parent.iterdir() if each.suffix.lower() == ".txt"}
+    return ListName(images, next((beside[each] for each in wanted if each in beside), None))
 
 
 def _label_names(images: Path) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from ..._extras import require
 from .image_files import PHOTOS, Named, check_there, merge_same, one_item_each, refuse_common, shown
 from .labels import digest_of, number_of_classes, one_hot_as_ids, say_without_label
 from .list_files import ListFile, find_lists, read_list
+from .notices import warn
 from .protocols import Pool
 from .sources import ImageFiles
 from .split_files import ROLES
@@ -38,15 +38,20 @@ class Known:
 class Place:
     """Where lists and images are: the options that loaders share."""
 
-    root: str
+    images: str
     lists: str | None
     strip: str
     given: Mapping[str, str | None]
 
     @property
+    def root(self) -> str:
+        """The folder that relative paths begin in."""
+        return os.path.expanduser(self.images)
+
+    @property
     def folder(self) -> Path:
         """With the lists."""
-        return Path(self.root if self.lists is None else self.lists)
+        return Path(self.root if self.lists is None else self.lists).expanduser()
 
     def strip_all(self, lists: Mapping[str, ListFile]) -> dict[str, list[str]]:
         """Paths by role, without the prefix."""
@@ -186,7 +191,7 @@ def _described(known: Known, parts: dict[str, Part], split: Split) -> RetrievalD
         pairs = zip(ROLES, sizes, known.sizes, strict=True)
         differs += [f"{size:,} {role} images instead of {usual:,}" for role, size, usual in pairs if size != usual]
     if differs:
-        warnings.warn(f"{known.name}: not as usual: {', '.join(differs)}", stacklevel=4)
+        warn(f"{known.name}: not as usual: {', '.join(differs)}")
     say_without_label(known.name, labels)
     items = len(torch.cat([parts[role].indices for role in ROLES]).unique())
     return RetrievalData(

@@ -20,8 +20,8 @@ def split_per_class(labels: Tensor, query_per_class: int, train_per_class: int |
     ``train_per_class`` of the gallery images are used for training.
 
     Several labels each: for one class after the other, those with the fewest images first, ``query_per_class`` of its
-    images that are not drawn yet become queries; then, in the same way, ``train_per_class`` of the rest are used for
-    training. All but the queries is gallery. No image is drawn twice, so that C classes give exactly C times as many.
+    images that are not drawn yet become queries, and ``train_per_class`` others are used for training. All but the
+    queries is gallery. No image is drawn twice, so that C classes give exactly C times as many.
 
     Each of the three lists is shuffled: a gallery sorted by class would bias every evaluation that breaks ties by
     position. Classes without any image are left out.
@@ -158,19 +158,17 @@ def _of_each_label(
     if not order:
         raise ValueError(f"split_per_class: labels must have a class for some of the {len(labels):,} images, got none")
     is_free = torch.ones(len(labels), dtype=torch.bool)
-    drawn = []
-    for number in (queries, training):
-        parts = []
-        for label in order:
-            members = torch.nonzero(labels[:, label] & is_free).flatten()
-            if len(members) < number:
-                raise _too_few(label, queries, training, int(counts[label]), f", {len(members):,} of them not drawn")
-            parts.append(members[torch.randperm(len(members), generator=generator)[:number]])
-            is_free[parts[-1]] = False
-        drawn.append(torch.cat(parts))
     is_query = torch.zeros(len(labels), dtype=torch.bool)
-    is_query[drawn[0]] = True
-    return drawn[0], drawn[1], torch.nonzero(~is_query).flatten()
+    train = []
+    for label in order:
+        members = torch.nonzero(labels[:, label] & is_free).flatten()
+        if len(members) < queries + training:
+            raise _too_few(label, queries, training, int(counts[label]), f", {len(members):,} of them not drawn")
+        drawn = members[torch.randperm(len(members), generator=generator)[: queries + training]]
+        is_free[drawn] = False
+        is_query[drawn[:queries]] = True
+        train.append(drawn[queries:])
+    return torch.nonzero(is_query).flatten(), torch.cat(train), torch.nonzero(~is_query).flatten()
 
 
 def _too_few(label: int, queries: int, training: int, got: int, more: str = "") -> ValueError:
