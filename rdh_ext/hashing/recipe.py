@@ -22,6 +22,9 @@ term there is, which without RDH is the method's own, whose weight is its own, t
 from __future__ import annotations
 
 import difflib
+import functools
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -89,6 +92,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "precision", str(self.precision))  # 32 is a number in YAML
+        for section in ("preprocessing", *_NAMED):
+            object.__setattr__(self, section, _plain(section, _section(section, getattr(self, section))))
         _whole("bits", self.bits, 1, 4096)
         _whole("seed", self.seed, 0, 2**32 - 1)
         for section in _NAMED:
@@ -118,14 +123,8 @@ class Recipe:
         given = dict(values)
         overlays = given.pop("methods", None)
         _check_keys("", given, [each.name for each in fields(cls)])
-        if overlays:
-            name = {**cls().method, **_section("method", given.get("method", {}))}["name"]
-            return cls.from_dict(
-                _merged(given, _section(f"methods.{name}", _section("methods", overlays).get(name, {})))
-            )
-        for section in ("data", "preprocessing", "backbone", "method"):
-            if section in given:
-                given[section] = dict(_section(section, given[section]))
+        if overlays is not None:
+            return cls.from_dict(_merged(given, _overlay(overlays, _section("method", given.get("method", {})))))
         if "training" in given:
             given["training"] = _made("training", Schedule(epochs=150, lr=0.01), given["training"])
         if "validation" in given:
@@ -204,31 +203,60 @@ def parse_yaml(text: str) -> Any:
         RecipeError: it is not YAML.
     """
     yaml = require("yaml", package="pyyaml", extra="train")
+    reader, _ = _yaml_kinds()
     try:
-        return _numbers(yaml.safe_load(text))
-    except yaml.YAMLError as error:
+        return yaml.load(text, reader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates that there are not are ValueErrors
         raise RecipeError(f"not YAML: {' '.join(str(error).split())}") from error
 
 
 def to_yaml(recipe: Recipe) -> str:
     """The whole recipe as YAML that :func:`read` reads."""
     yaml = require("yaml", package="pyyaml", extra="train")
-    text: str = yaml.safe_dump(recipe.to_dict(), sort_keys=False, default_flow_style=None, width=120)
+    _, writer = _yaml_kinds()
+    options = {"sort_keys": False, "default_flow_style": None, "width": 120, "allow_unicode": True}
+    text: str = yaml.dump(recipe.to_dict(), Dumper=writer, **options)
     return text
 
 
-def _numbers(value: Any) -> Any:
-    """YAML 1.1 takes 1e-5, without a point, for a text."""
-    if isinstance(value, dict):
-        return {key: _numbers(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_numbers(each) for each in value]
-    if isinstance(value, str) and "e" in value.lower():
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+@functools.cache
+def _yaml_kinds() -> tuple[Any, Any]:
+    """What reads and what writes: safe, and with 1e-5 as a number, which YAML 1.1 takes for a text."""
+    yaml = require("yaml", package="pyyaml", extra="train")
+    reader: Any = type("_Reader", (yaml.SafeLoader,), {})
+    writer: Any = type("_Writer", (yaml.SafeDumper,), {"ignore_aliases": _never})
+    number = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
+    for kind in (reader, writer):  # the writer puts quotes around such a text
+        kind.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
+    return reader, writer
+
+
+def _never(writer: Any, value: Any) -> bool:
+    """Equal values are written out again, for people."""
+    return True
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Of the kinds that YAML has, so that a recipe equals what is read of its file."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(f"{name}.{key}", each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(name, each) for each in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise RecipeError(f"recipe: {name} must be text, numbers, true, false, or lists or sections of them, got {value!r}")
+
+
+def _overlay(overlays: Any, method: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe has for its method in ``methods``."""
+    from .methods import METHODS
+
+    sections = _section("methods", overlays)
+    _check_keys("methods.", sections, list(METHODS))
+    name = method.get("name", Recipe().method["name"])
+    return _section(f"methods.{name}", sections.get(name, {}))
 
 
 def _section(name: str, value: Any) -> dict[str, Any]:
