@@ -110,4 +110,4 @@ def input_batches(
     """Inputs of some items in their order, without augmentation; ``workers`` processes read them."""
     inputs = _PlainInputs(part, preprocessing)
     batches = [some for some in places.split(batch_size) if len(some)]
-    yield from DataLoader(inputs, sampler=batches, batch_size=None, num_workers=min(workers, len(batches)))  # type: ignore[arg-type]
+    yield from DataLoader(inputs, sampler=batches, batch_size=None, num_workers=min(workers, len(batches)))

@@ -33,12 +33,12 @@ class Codes:
 @torch.no_grad()
 def encode_batches(model: nn.Module, batches: Iterable[Tensor]) -> Iterator[Codes]:
     """Codes of batches of inputs, one after the other, in evaluation mode (put back at the end)."""
-    device = next((each.device for each in model.parameters()), torch.device("cpu"))
+    first = next((each for each in model.parameters() if each.is_floating_point()), torch.empty(0))
     was_training = model.training
     model.eval()
     try:
         for batch in batches:
-            h = model(batch.to(device, non_blocking=True))
+            h = model(batch.to(first, non_blocking=True))
             yield Codes(pack_codes(h).cpu(), int((h == 0).sum()))
     finally:
         model.train(was_training)

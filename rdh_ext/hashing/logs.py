@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .._extras import require
+from .._extras import MissingExtra, require
 from .._files import write_text
 from .history import EpochRecord, StepRecord, epochs_of, from_csv, to_csv
 
@@ -20,11 +21,14 @@ class StepLog:
     Args:
         folder: of the run.
         steps: that are already done; later ones in the file are of the interrupted run, and are done again.
-        tensorboard: also write TensorBoard's files.
+        tensorboard: also write TensorBoard's files, where it is installed.
 
     Raises:
-        MissingExtra: ``tensorboard`` where it is not installed.
+        ValueError: the file is of another program.
         OSError: it cannot be written.
+
+    Warns:
+        UserWarning: TensorBoard is not installed.
     """
 
     def __init__(self, folder: Path, *, steps: int = 0, tensorboard: bool = False) -> None:
@@ -33,12 +37,7 @@ class StepLog:
         write_text(path, to_csv(kept))
         self._file = open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115  # open while the training runs
         self._writer = csv.writer(self._file, lineterminator="\n")
-        self._board: Any = None
-        if tensorboard:
-            require("tensorboard", extra="train")
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=steps)
+        self._board = _board(folder / TENSORBOARD, steps) if tensorboard else None
 
     def add(self, records: list[StepRecord]) -> None:
         """Writes them."""
@@ -69,12 +68,30 @@ class StepLog:
         self.close()
 
 
+def _board(folder: Path, steps: int) -> Any:
+    try:
+        require("tensorboard", extra="train")
+    except MissingExtra as error:
+        warnings.warn(f"{error}; the records are in {METRICS} alone", stacklevel=4)
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=steps)
+
+
 def read_steps(folder: Path) -> list[StepRecord]:
-    """The records in a run's ``metrics.csv``, without a last line that is not whole; none where there is no file."""
+    """The records in a run's ``metrics.csv``, without a last line that is not whole; none where there is no file.
+
+    Raises:
+        ValueError: it is another file; the message names it.
+        OSError: it cannot be read.
+    """
     try:
         return from_csv((folder / METRICS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
+    except ValueError as error:
+        raise ValueError(f"{folder / METRICS}: {error}") from error
 
 
 def read_epochs(folder: Path) -> list[EpochRecord]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,8 @@ from .codes import BATCH, Codes, encode
 from .data.preprocessing import Preprocessing
 from .data.sources import image_tensor, read_image
 from .options import options_of
-from .recipe import Recipe, RecipeError
+from .recipe import Recipe
+from .torch_files import read_torch
 
 _FORMAT, _VERSION = "rdh_ext model", 1
 
@@ -95,12 +94,13 @@ class HashingModel(nn.Module):
             ValueError: items of a shape that the network does not take.
             OSError: a file that cannot be read.
         """
-        return self.codes_of(_raw(items), batch_size=batch_size).packed
+        return self.codes_of(items, batch_size=batch_size).packed
 
-    def codes_of(self, items: Tensor | Sequence[Tensor], *, batch_size: int = BATCH) -> Codes:
-        """Packed codes of raw items, and how many activations were neither + nor -."""
-        batches = (self.preprocessing(items[start : start + batch_size]) for start in range(0, len(items), batch_size))
-        return encode(self, (self.checked(batch) for batch in batches), self.bits)
+    def codes_of(self, items: Any, *, batch_size: int = BATCH) -> Codes:
+        """Packed codes of raw items, as :meth:`encode`, and how many activations were neither + nor -."""
+        some = _several(items)
+        batches = (_raw(some[start : start + batch_size]) for start in range(0, len(some), batch_size))
+        return encode(self, (self.checked(self.preprocessing(batch)) for batch in batches), self.bits)
 
     def checked(self, inputs: Tensor) -> Tensor:
         """The inputs, which must be of the shape that the network takes."""
@@ -139,10 +139,9 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Ha
     if where.is_dir():
         where = where / "model.pt"
     try:
-        content = torch.load(where, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        words = " ".join(str(error).split())[:120]
-        raise ModelError(f"{where}: not a model of 'rdh train', or damaged ({words})") from error
+        content = read_torch(where)
+    except ValueError as error:
+        raise ModelError(f"{where}: not a model of 'rdh train', or damaged ({error})") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ModelError(f"{where}: not a model of 'rdh train'; name its model.pt, or the folder of the run")
     if content.get("version") != _VERSION:
@@ -150,8 +149,9 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Ha
             f"{where}: a model of version {content.get('version')}, this rdh_ext reads {_VERSION}; install a newer one"
         )
     try:
-        model = _built(content)
-    except (KeyError, TypeError, RecipeError, RuntimeError) as error:
+        with torch.random.fork_rng(devices=[]):  # a network begins with random weights
+            model = _built(content)
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{where}: a damaged model ({' '.join(str(error).split())[:200]})") from error
     return model.to(device).eval()
 
@@ -174,21 +174,25 @@ def _built(content: dict[str, Any]) -> HashingModel:
     )
 
 
-def _raw(items: Any) -> Tensor | list[Tensor]:
-    """Raw items as a batch, or as a list of items that may differ in shape."""
+def _several(items: Any) -> Any:
+    """One item is the first of several."""
     if isinstance(items, (Tensor, np.ndarray)):
-        tensor = torch.as_tensor(items)
-        return tensor if tensor.dim() in (2, 4) else tensor.unsqueeze(0)
-    if isinstance(items, (list, tuple)):
-        return [_one(item) for item in items]
-    return [_one(items)]
+        return items if items.ndim in (2, 4) else items[None]
+    return items if isinstance(items, (list, tuple)) else [items]
+
+
+def _raw(items: Any) -> Tensor | list[Tensor]:
+    """Some items as a batch, or as a list of items that may differ in shape."""
+    return _one(items) if isinstance(items, (Tensor, np.ndarray)) else [_one(item) for item in items]
 
 
 def _one(item: Any) -> Tensor:
     if isinstance(item, (str, os.PathLike)):
         return read_image(Path(item))
-    if isinstance(item, (Tensor, np.ndarray)):
-        return torch.as_tensor(item)
+    if isinstance(item, Tensor):
+        return item
+    if isinstance(item, np.ndarray):  # a copy: files that are mapped, views backwards, numbers of other machines
+        return torch.from_numpy(np.array(item, dtype=item.dtype.newbyteorder("=")))
     if hasattr(item, "convert"):
         return image_tensor(item)
     raise TypeError(

@@ -17,6 +17,8 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
+import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -33,12 +35,12 @@ from ..retrieval import evaluate_sets, write_code_set
 from . import recipe as recipes
 from .backbones import make_backbone
 from .codes import part_codes
-from .data import Part, Preprocessing, RetrievalData, hold_out, open_data
-from .logs import StepLog, read_epochs
+from .data import Part, Preprocessing, RetrievalData, Split, hold_out, open_data
+from .logs import METRICS, TENSORBOARD, StepLog, read_epochs
 from .methods import METHODS, HashingMethod
 from .model import HashingModel, load
 from .options import call, choose
-from .ranks import barrier, rank_and_count
+from .ranks import barrier, from_first, rank_and_count
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -129,19 +131,22 @@ def run(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
     Deterministic on the CPU for one number of threads, interrupted or not.
     """
     require("lightning", extra="train")
-    first = rank_and_count()[0] == 0
-    out = options.out
-    finished = _claim(recipe, options, write=first)
+    rank, ranks = rank_and_count()
+    if recipe.training.batch_size < ranks:
+        raise ValueError(
+            f"training.batch_size {recipe.training.batch_size} is that of all {ranks} processes together; each "
+            "must have an item of it"
+        )
+    finished = from_first(lambda: _claim(recipe, options))  # the others would find what the first one writes
     if finished is not None:
         return finished
     setting = prepare(recipe)
-    if first:
-        setting.data.split().save(out / SPLIT)
-    history, seconds = _train(recipe, setting, options, first)
-    return _outcome(recipe, setting, options, history, seconds, first)
+    from_first(lambda: _keep_split(setting.data.split(), options))
+    history, seconds = _train(recipe, setting, options, rank == 0)
+    return _outcome(recipe, setting, options, history, seconds, rank == 0)
 
 
-def _claim(recipe: Recipe, options: RunOptions, *, write: bool) -> dict[str, Any] | None:
+def _claim(recipe: Recipe, options: RunOptions) -> dict[str, Any] | None:
     """Makes the folder this run's; the results where it is finished."""
     out, where = options.out, options.out / RECIPE
     if out.exists() and not out.is_dir():
@@ -157,12 +162,38 @@ def _claim(recipe: Recipe, options: RunOptions, *, write: bool) -> dict[str, Any
             return content
     elif out.is_dir() and not where.is_file() and any(out.iterdir()) and not options.force:
         raise RunError(f"{out} is not empty and holds no run; name another folder, or add --force to write into it")
-    if write:
-        if options.force:
-            for name in (RESULTS, CHECKPOINT, MODEL):
-                (out / name).unlink(missing_ok=True)
-        write_text(where, recipes.to_yaml(recipe))
+    if options.force:
+        _clear(out)
+    for half in out.glob(f".{CHECKPOINT}.*.tmp"):  # of a process that was killed while it wrote
+        half.unlink()
+    write_text(where, recipes.to_yaml(recipe))
     return None
+
+
+def _keep_split(split: Split, options: RunOptions) -> None:
+    """Writes it; an interrupted training does not go on with other data."""
+    where = options.out / SPLIT
+    if options.resume and (options.out / CHECKPOINT).is_file():
+        with contextlib.suppress(OSError, ValueError):  # what cannot be read is written again
+            before = Split.load(where)
+            if before.data != split.data or not all(
+                torch.equal(getattr(before, role), getattr(split, role)) for role in ("query", "train", "gallery")
+            ):
+                raise RunError(
+                    f"{options.out} was begun with other data, as {SPLIT} says; bring them back, or add --force to "
+                    "begin anew"
+                )
+    split.save(where)
+
+
+def _clear(out: Path) -> None:
+    """Removes what an earlier run has left, so that nothing of it is taken for the new one's."""
+    for name in (RESULTS, CHECKPOINT, MODEL, METRICS):
+        (out / name).unlink(missing_ok=True)
+    if (out / RECIPE).is_file():  # else folders of these names are somebody's own
+        for folder in (out / TENSORBOARD, out / "codes" / "query", out / "codes" / "gallery"):
+            if folder.is_dir():
+                shutil.rmtree(folder)
 
 
 def _train(recipe: Recipe, setting: Setting, options: RunOptions, first: bool) -> tuple[list[Chosen], float]:
@@ -170,7 +201,9 @@ def _train(recipe: Recipe, setting: Setting, options: RunOptions, first: bool) -
     from .engine.checkpoints import steps_in
 
     checkpoint = options.out / CHECKPOINT
-    done = (steps_in(checkpoint) if options.resume else None) or 0
+    done = steps_in(checkpoint) if options.resume else None
+    if options.resume and done is None and checkpoint.exists():
+        warnings.warn(f"{checkpoint} is damaged, or none of this program; the training begins anew", stacklevel=3)
 
     def keep(module: HashingModule, chosen: Chosen) -> None:
         if first:
@@ -185,6 +218,7 @@ def _train(recipe: Recipe, setting: Setting, options: RunOptions, first: bool) -
         every=recipe.validation.every,
         topk=_depth(recipe, setting.data),
         best=recipe.validation.select == "best",
+        workers=_workers(options, setting),
     )
     settings = Settings(
         device=torch.device(options.device),
@@ -192,7 +226,7 @@ def _train(recipe: Recipe, setting: Setting, options: RunOptions, first: bool) -
         workers=_workers(options, setting),
         progress=options.progress,
         checkpoint=checkpoint,
-        resume=options.resume,
+        resume=done is not None,
     )
 
     def fit(on_records: Callable[[list[Any]], None]) -> float:
@@ -210,7 +244,8 @@ def _train(recipe: Recipe, setting: Setting, options: RunOptions, first: bool) -
 
     if not first:
         return selection.history, fit(lambda records: None)
-    with StepLog(options.out, steps=done, tensorboard=options.tensorboard) as log:
+    with StepLog(options.out, steps=done or 0, tensorboard=options.tensorboard) as log:
+        selection.on_value = log.add_validation
         seconds = fit(log.add)
     return selection.history, seconds
 
@@ -247,7 +282,7 @@ def _outcome(
         if first:
             made = {"by": "rdh train", "data": data.name, "part": role, "method": recipe.method, "seed": recipe.seed}
             write_code_set(out / "codes" / role, codes.packed, part.labels, bits=recipe.bits, overwrite=True, made=made)
-    barrier()
+    barrier()  # the codes are, too
     depth = _depth(recipe, data)
     result = evaluate_sets(out / "codes" / "query", out / "codes" / "gallery", depth)
     at_100 = evaluate_sets(out / "codes" / "query", out / "codes" / "gallery", 100)
@@ -272,10 +307,12 @@ def _outcome(
         "curves": [result.pr_curve(by=by).to_dict() for by in ("radius", "rank", "recall")],
         "ap": result.ap.tolist(),
     }
-    if first:
+
+    def written() -> dict[str, Any]:
         write_json(out / RESULTS, results)
-    barrier()
-    return results
+        return results
+
+    return from_first(written)
 
 
 def versions() -> dict[str, str]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import pickle
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
-import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from ..._files import sync_folder, temporary_beside
+from ..torch_files import read_torch
 
 SAVE_SECONDS = 30.0
 
@@ -67,19 +65,11 @@ class Checkpoints(Checkpoint):
 def steps_in(path: Path) -> int | None:
     """How many steps a checkpoint has behind it; None where there is none, or a damaged one.
 
-    It is read with ``weights_only=True``: a file that would run code when Lightning loads it is not one of ours.
+    It is read without unpickling: a file that would run code when Lightning loads it is not one of ours.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return int(content["global_step"])
-    except (
-        OSError,
-        RuntimeError,
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        zipfile.BadZipFile,
-    ):
+        content = read_torch(path)
+    except (OSError, ValueError):
         return None
+    steps = content.get("global_step") if isinstance(content, dict) else None
+    return steps if isinstance(steps, int) else None

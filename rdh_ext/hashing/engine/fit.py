@@ -68,8 +68,11 @@ class _Seeds(lightning.Callback):
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        torch.manual_seed(generator_for(self._seed, trainer.current_epoch, -1 - trainer.global_rank).initial_seed())
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:  # not at the start of the epoch: Lightning leaves that out where a training resumes
+            torch.manual_seed(generator_for(self._seed, trainer.current_epoch, -1 - trainer.global_rank).initial_seed())
 
 
 def train(
@@ -130,6 +133,8 @@ def train(
             pin=cuda,
         )
         method.begin(data.labels, len(loader) * schedule.epochs)
+        if settings.precision == "64":
+            module.double()  # Lightning does it after a checkpoint has been loaded, which would then be rounded
         checkpoints = None if settings.checkpoint is None else Checkpoints(settings.checkpoint)
         wanted: list[lightning.Callback | None] = [_Seeds(seed), progress, selection, checkpoints]
         callbacks = [each for each in wanted if each is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,10 @@ from ..methods.base import HashingMethod
 
 FLUSH_STEPS = 50
 """Records that are fetched from the device together."""
+
+
+class Diverged(ValueError):
+    """The loss is not a number any more; the message says since when, and what helps."""
 
 
 class HashingModule(lightning.LightningModule):
@@ -50,12 +55,10 @@ class HashingModule(lightning.LightningModule):
         h: Tensor = self.method(self.backbone(inputs))
         return h
 
-    def on_train_epoch_start(self) -> None:
-        """Tells the method."""
-        self.method.begin_epoch(self.current_epoch)
-
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Tells the method."""
+        """Tells the method, of an epoch, too: Lightning leaves out the hook of the epoch that a training resumes at."""
+        if batch_idx == 0:
+            self.method.begin_epoch(self.current_epoch)
         self.method.begin_step(self.global_step)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -82,7 +85,11 @@ class HashingModule(lightning.LightningModule):
         self.flush()
 
     def flush(self) -> None:
-        """Gives out the records that are waiting: one copy from the device."""
+        """Gives out the records that are waiting: one copy from the device.
+
+        Raises:
+            Diverged: none of them has a loss that is a number.
+        """
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
@@ -94,6 +101,11 @@ class HashingModule(lightning.LightningModule):
             counts = (int(dead), int(saturated), int(bits))
             records.append(StepRecord(epoch, step, loss, similarity, quantization, *counts, lr))
         self._on_records(records)
+        if all(math.isnan(record.loss) for record in records):  # with float16 one may be, and its step is left out
+            raise Diverged(
+                f"the loss is not a number since step {records[0].step} in epoch {records[0].epoch + 1}; a smaller "
+                "learning rate helps, or a larger precision"
+            )
 
     def configure_optimizers(self) -> Any:
         """SGD, and a cosine to 0 that moves every step."""

@@ -32,6 +32,10 @@ class Selection(lightning.Callback):
         every: epochs from one evaluation to the next.
         topk: depth of mAP.
         best: keep the best, or the last.
+        workers: processes that read the items.
+
+    Attributes:
+        on_value: called with the epoch, the steps until then, and the mAP.
     """
 
     def __init__(
@@ -44,10 +48,12 @@ class Selection(lightning.Callback):
         every: int = 10,
         topk: int | None = None,
         best: bool = True,
+        workers: int = 0,
     ) -> None:
         self._query, self._gallery, self._preprocessing, self._keep = query, gallery, preprocessing, keep
-        self._every, self._topk, self._best = every, topk, best
+        self._every, self._topk, self._best, self._workers = every, topk, best, workers
         self.history: list[Chosen] = []
+        self.on_value: Callable[[int, int, float], None] = lambda epoch, step, value: None
 
     @property
     def chosen(self) -> Chosen | None:
@@ -63,16 +69,21 @@ class Selection(lightning.Callback):
         is_last = epoch + 1 == trainer.max_epochs
         if not is_last and (self._query is None or (epoch + 1) % self._every):
             return
+        pl_module.flush()  # which says so where the training has diverged
         value = float("nan") if self._query is None else self._map(pl_module, self._query)
         self.history.append(Chosen(epoch, value))
+        if self._query is not None:
+            self.on_value(epoch, trainer.global_step, value)
         if self._query is None or self.chosen == self.history[-1]:
             self._keep(pl_module, self.history[-1])
 
     def _map(self, module: HashingModule, query: Part) -> float:
-        bits = module.method.bits
-        q, g = (part_codes(module, part, self._preprocessing, bits).packed for part in (query, self._gallery))
+        q, g = (
+            part_codes(module, part, self._preprocessing, module.method.bits, workers=self._workers).packed
+            for part in (query, self._gallery)
+        )
         depth = None if self._topk is None else min(self._topk, len(self._gallery))
-        return evaluate(q, g, query.labels, self._gallery.labels, topk=depth, bits=bits).map
+        return evaluate(q, g, query.labels, self._gallery.labels, topk=depth, bits=module.method.bits).map
 
     def state_dict(self) -> dict[str, Any]:
         """For checkpoints."""
