@@ -21,6 +21,7 @@ HOUSES = (
     "rdh_ext.distributed",
     "rdh_ext.retrieval",
     "rdh_ext.hashing",
+    "rdh_ext.hashing.backbones",
     "rdh_ext.hashing.data",
     "rdh_ext.hashing.methods",
 )
