@@ -160,7 +160,7 @@ class TestGivenQueries:
         assert data.gallery.indices.tolist() == list(range(40))
         assert torch.bincount(data.train.labels).tolist() == [3, 3, 3, 3]
         assert data.train.source is data.gallery.source
-        assert data.train.indices.tolist() != data.train.indices.sort().values.tolist()
+        assert data.train.labels.tolist() != data.train.labels.sort().values.tolist()
         assert torch.equal(data.train.indices, load_features(5, **two).train.indices)
         assert not torch.equal(data.train.indices, load_features(6, **two).train.indices)
         assert data.split().protocol == "queries given, 12 training items of the gallery"

@@ -235,8 +235,9 @@ class TestClasses:
 
     def test_too_few_images(self, tmp_path: Path) -> None:
         make_images(tmp_path, FILES)
-        assert "class 0 must have at least 600 images (100 query + 500 train), got 2" in error_of(
-            load_folders, root=str(tmp_path)
+        assert error_of(load_folders, root=str(tmp_path)) == (
+            "split_per_class: class 0 must have at least 600 images (100 query + 500 train), got 2; query_items and "
+            "train_items say how many"
         )
 
     def test_nothing_there(self, tmp_path: Path) -> None:

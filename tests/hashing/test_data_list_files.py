@@ -234,6 +234,7 @@ class TestFound:
         assert message.startswith(
             f"{tmp_path}: no lists of images (it has no .txt file); put train.txt, query.txt and "
         )
+        assert message.endswith("or name one to be split: pool=...")
         for name in ("train.txt", "test.txt"):
             (tmp_path / name).touch()
         message = error_of(find_lists, tmp_path, NOTHING)

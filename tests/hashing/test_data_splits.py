@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from data_layouts import ROLES, error_of, warnings_of
@@ -37,10 +34,6 @@ def hot(items: int = 400, classes: int = 6, seed: int = 0) -> Tensor:
     """Several labels, of which the first class has few images, and some images none."""
     chances = torch.linspace(0.1, 0.5, classes)
     return torch.rand(items, classes, generator=torch.Generator().manual_seed(seed)) < chances
-
-
-def made(**changes: Any) -> Split:
-    return replace(split_per_class(torch.arange(4).repeat(20), 2, 3, seed=5), **changes)
 
 
 def data_of(labels: Tensor, items: Tensor | None = None, seed: int = 0, **changes: Any) -> RetrievalData:
@@ -193,95 +186,6 @@ def test_split_of_unknown_size() -> None:
     assert "query must have positions from 0 on, got -3" in message
 
 
-class TestSaved:
-    """``Split.save`` and ``Split.load``."""
-
-    def test_comes_back_whole(self, tmp_path: Path) -> None:
-        split = made()
-        split.save(tmp_path / "new" / "split.npz")
-        again = Split.load(str(tmp_path / "new" / "split.npz"), torch.arange(4).repeat(20))
-        for role in ROLES:
-            assert torch.equal(getattr(again, role), getattr(split, role))
-            assert getattr(again, role).dtype == torch.int64
-        assert again.protocol == "per class: 2 query, 3 train"
-        assert (again.seed, again.items, again.data) == (5, 80, split.data)
-        assert [path.name for path in tmp_path.rglob("*.*")] == ["split.npz"]
-        with np.load(tmp_path / "new" / "split.npz", allow_pickle=False) as archive:
-            assert archive["query"].tolist() == split.query.tolist()
-
-    def test_bare_one_comes_back(self, tmp_path: Path) -> None:
-        Split(torch.tensor([3]), torch.tensor([1]), torch.tensor([1])).save(tmp_path / "split.npz")
-        again = Split.load(tmp_path / "split.npz", torch.arange(4))
-        assert (again.protocol, again.seed, again.items, again.data) == ("", None, None, "")
-
-    def test_is_refused_for_other_data(self, tmp_path: Path) -> None:
-        path = tmp_path / "split.npz"
-        labels = torch.arange(4).repeat(20)
-        made().save(path)
-        message = error_of(Split.load, path, labels[:-1])
-        assert message.startswith(f"{path}: a split of 80 items, and these are 79; ")
-        for other in (labels.flip(0), torch.nn.functional.one_hot(labels).bool()):
-            assert error_of(Split.load, path, other).startswith(f"{path}: a split of items with other labels, ")
-        assert "other labels, names" in error_of(Split.load, path, labels, ["a"] * 80)
-        names = [f"{place}.jpg" for place in range(80)]
-        made(data=digest_of(labels, names)).save(path)
-        Split.load(path, labels, names)
-        assert "other labels, names" in error_of(Split.load, path, labels, names[::-1])
-
-    def test_is_checked(self, tmp_path: Path) -> None:
-        path = tmp_path / "split.npz"
-        made(query=torch.tensor([80])).save(path)
-        assert error_of(Split.load, path) == f"{path}: split: query must have positions from 0 to 79, got 80"
-        made(items=None, query=torch.tensor([80])).save(path)
-        Split.load(path)
-        assert "from 0 to 79, got 80" in error_of(Split.load, path, torch.arange(4).repeat(20))
-
-    def test_every_damaged_byte_is_found(self, tmp_path: Path) -> None:
-        path = tmp_path / "split.npz"
-        small = Split(torch.tensor([3]), torch.tensor([1]), torch.tensor([1, 2]), "x", 0, 4, "y")
-        small.save(path)
-        content = path.read_bytes()
-        for place in range(0, len(content), 5):
-            path.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
-            with contextlib.suppress(ValueError):  # or it is a byte of the archive that means nothing, as a date
-                again = Split.load(path)
-                assert all(torch.equal(getattr(again, role), getattr(small, role)) for role in ROLES)
-                assert (again.protocol, again.seed, again.items, again.data) == ("x", 0, 4, "y")
-        for length in range(0, len(content), 17):
-            path.write_bytes(content[:length])
-            assert f"{path}: not a split, or damaged" in error_of(Split.load, path)
-
-    def test_forged_number_is_found(self, tmp_path: Path) -> None:
-        """A change that the archive itself agrees with."""
-        path = tmp_path / "split.npz"
-        made().save(path)
-        with np.load(path) as archive:
-            arrays = dict(archive)
-        for name, change in (
-            ("query", arrays["query"] + 1),
-            ("query", arrays["query"].astype(np.int32)),
-            ("train", arrays["train"][:-1]),
-            ("note", np.frombuffer(arrays["note"].tobytes().replace(b'"seed": 5', b'"seed": 6'), np.uint8)),
-            ("note", np.frombuffer(arrays["note"].tobytes().replace(b'"seed": 5', b'"seed": "5"'), np.uint8)),
-        ):
-            np.savez(path, **{**arrays, name: change})
-            assert f"{path}: damaged, its checksum is another one" in error_of(Split.load, path)
-        np.savez(
-            path, **{**arrays, "note": np.frombuffer(arrays["note"].tobytes().replace(b'n": 1', b'n": 2'), np.uint8)}
-        )
-        assert "format 2, and this program reads 1; update it" in error_of(Split.load, path)
-
-    def test_nothing_is_unpickled(self, tmp_path: Path) -> None:
-        path = tmp_path / "split.npz"
-        np.savez(path, query=np.array([{}], dtype=object), train=np.zeros(1), gallery=np.zeros(1), note=np.zeros(1))
-        assert "not a split" in error_of(Split.load, path)
-        path.write_bytes(pickle.dumps({"query": 1}))
-        assert "not a split" in error_of(Split.load, path)
-        np.save(tmp_path / "split.npy", np.zeros(3))
-        assert "not a split" in error_of(Split.load, tmp_path / "split.npy")
-        assert str(tmp_path / "none.npz") in error_of(Split.load, tmp_path / "none.npz", kind=OSError)
-
-
 class TestFingerprint:
     """``RetrievalData.fingerprint`` and ``RetrievalData.split``."""
 
@@ -372,6 +276,10 @@ class TestLabels:
         message = error_of(number_of_classes, [torch.tensor([1 << 20])], "files")
         assert message.startswith("files: class id 1048576 is not below 1,048,576; number the classes from 0 on")
         assert number_of_classes([torch.tensor([(1 << 20) - 1])], "files") == 1 << 20
+
+    def test_digest_knows_where_labels_end_and_names_begin(self) -> None:
+        many = torch.tensor([1, int.from_bytes(b"AAAAAAAA", "little")])
+        assert digest_of(many[:1], ["A" * 8]) != digest_of(many)
 
     def test_missing_labels_are_said_once(self) -> None:
         some = torch.tensor([[True, False], [False, False]])

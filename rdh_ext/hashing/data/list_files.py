@@ -255,7 +255,8 @@ def _no_list(folder: Path, role: str, files: list[str], some: bool) -> str:
     has = ", ".join(files[:8]) or "no .txt file"
     if not some:
         return (
-            f"{folder}: no lists of images (it has {has}); put train.txt, query.txt and gallery.txt there, or name them"
+            f"{folder}: no lists of images (it has {has}); put train.txt, query.txt and gallery.txt there, or name "
+            "one to be split: pool=..."
         )
     advice = f"name it: {role}=..."
     if role == "gallery":

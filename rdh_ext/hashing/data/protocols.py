@@ -129,7 +129,11 @@ class Pool:
         if self.split is not None:
             return Split.load(Path(self.split), labels, names)
         draw = split_per_class if self.per_class else split_random
-        split = replace(draw(labels, self.query_items, self.train_items, seed), data=digest_of(labels, names))
+        try:
+            split = draw(labels, self.query_items, self.train_items, seed)
+        except ValueError as error:
+            raise ValueError(f"{error}; query_items and train_items say how many") from None
+        split = replace(split, data=digest_of(labels, names))
         check_split(split, len(source))
         return split
 
