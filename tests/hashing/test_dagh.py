@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
 import torch
+from discrete_cases import C, K, Loop, N, labels_of, literal_descent, literal_ridge, logits_of, one_hot, similarity
+from discrete_cases import error_aware as eq_4
 from torch import Tensor
 
 import rdh_ext
-from rdh_ext.hashing.methods import dagh
-from rdh_ext.hashing.methods.dagh import DAGH
+from rdh_ext.hashing.methods import DAGH, dagh
 
 TAU, ETA, LAM, MU = 0.99, 0.3, 2.0, 0.7
 OPTIONS: dict[str, Any] = {"tau": TAU, "eta": ETA, "lam": LAM, "mu": MU}
-N, K, C = 30, 5, 4
-
-
-def labels_of(kind: str, items: int = N) -> Tensor:
-    """Class ids; or multi-hot rows, some of them without any label."""
-    g = torch.Generator().manual_seed(7)
-    if kind == "ids":
-        return torch.randint(C, (items,), generator=g)
-    rows = torch.rand(items, C, generator=g) < 0.35
-    rows[::9] = False
-    return rows
-
-
-def one_hot(labels: Tensor) -> Tensor:
-    return torch.nn.functional.one_hot(labels, C).double() if labels.dim() == 1 else labels.double()
-
-
-def similarity(labels: Tensor) -> Tensor:
-    y = one_hot(labels)
-    return (y @ y.T > 0).double()
 
 
 def graph(labels: Tensor) -> Tensor:
     """A ``[N, N]``, a row for each item as an anchor; rows of items that are like none are 0."""
-    s = similarity(labels)
+    s = similarity(labels, labels)
     return s / s.sum(1, keepdim=True).clamp(min=1)
 
 
@@ -54,9 +34,7 @@ def dense_loss(
     loss = (graph(labels)[index][:, :, None] * squares).sum(1).mean()
     if not error_aware:
         return loss + ETA * (h - b[index]).square().mean()
-    s, sign = similarity(labels)[index], torch.sign(h.detach())
-    agree = (2 * s - 1)[:, :, None] * sign[:, None, :] * b[None, :, :] == 1
-    return loss + ETA * (agree * (h - sign).square()[:, None, :]).mean()
+    return loss + ETA * eq_4(h, b, similarity(labels[index], labels))
 
 
 def pull_of(outputs: Tensor, labels: Tensor, anchors: list[int], eta: float) -> Tensor:
@@ -67,14 +45,8 @@ def pull_of(outputs: Tensor, labels: Tensor, anchors: list[int], eta: float) -> 
 
 def literal_update(codes: Tensor, q: Tensor, labels: Tensor, sweeps: int) -> tuple[Tensor, Tensor]:
     b, y = codes.double(), one_hot(labels)
-    w = torch.linalg.inv(b.T @ b + MU / LAM * torch.eye(K, dtype=torch.float64)) @ b.T @ y
-    p = y @ w.T + q / LAM
-    for _ in range(sweeps):
-        for k in range(K):
-            others = [other for other in range(K) if other != k]
-            v = p[:, k] - b[:, others] @ w[others] @ w[k]
-            b[:, k] = torch.where(v.abs() < 1e-12, b[:, k], torch.sign(v))
-    return b, w
+    w = literal_ridge(b, y, MU / LAM)
+    return literal_descent(b, w, y @ w.T + q / LAM, sweeps), w
 
 
 def objective(codes: Tensor, w: Tensor, outputs: Tensor, labels: Tensor, anchors: list[int], eta: float) -> float:
@@ -85,11 +57,6 @@ def objective(codes: Tensor, w: Tensor, outputs: Tensor, labels: Tensor, anchors
             total += eta * (outputs[i] - b[i]).square().sum()
     fit = LAM * (one_hot(labels) - b @ w).square().sum() + MU * w.square().sum()
     return float(len(outputs) / len(anchors) * total + fit)
-
-
-def logits_of(items: int, seed: int) -> Tensor:
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(items, K, generator=g, dtype=torch.float64).clamp(-2.6, 2.6)
 
 
 @pytest.mark.parametrize("count", [None, 11])
@@ -220,19 +187,19 @@ def test_first_codes_of_few_bits_are_not_the_same() -> None:
         assert not method.codes.sum(0).any()
 
 
-@pytest.mark.parametrize("count", [None, 11])
-@pytest.mark.parametrize("kind", ["ids", "rows"])
-def test_first_codes_are_settled(kind: str, count: int | None) -> None:
-    """With the outputs that are best for them, W-step and B-step change nothing."""
-    labels = labels_of(kind)
-    for seed in range(5):
-        method = DAGH(K, seed=seed, anchors=count, **OPTIONS)
-        method.begin(labels, steps=1)
-        anchors, b = method.anchors.tolist(), method.codes.double()
-        outputs = (graph(labels) @ b + ETA * b) / (1 + ETA)
-        after, w = literal_update(b, pull_of(outputs, labels, anchors, ETA), labels, sweeps=1)
-        assert torch.equal(after, b)
-        torch.testing.assert_close(method.weights, w, rtol=1e-9, atol=1e-12)
+def test_first_codes_of_several_classes() -> None:
+    """What most of an item's classes have; where they are even, or there are none, the same for equal labels."""
+    rows = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 1, 0], [1, 1, 1], [0, 0, 0], [0, 0, 0]])
+    method = DAGH(64, **OPTIONS)
+    method.begin(rows, steps=1)
+    b = method.codes.double()
+    assert torch.equal(b[5], torch.sign(b[:3].sum(0)))
+    assert torch.equal(b[3], b[4])
+    assert torch.equal(b[6], b[7])
+    even = b[0] != b[1]
+    assert torch.equal(b[3][~even], b[0][~even])
+    assert 0 < (b[3] == b[0])[even].sum() < even.sum()
+    torch.testing.assert_close(method.weights, literal_ridge(b, rows.double(), MU / LAM), rtol=1e-9, atol=1e-12)
 
 
 def test_anchors_are_balanced_and_change_with_the_epoch() -> None:
@@ -295,44 +262,15 @@ def test_classes_without_anchors_follow_their_labels() -> None:
     assert not torch.equal(before, method.codes)
 
 
-class Loop:
-    """A linear network trained by the protocol of methods."""
-
-    def __init__(self, labels: Tensor, batch: int, **options: Any) -> None:
-        torch.manual_seed(0)
-        self.labels, self.batch = labels, batch
-        self.features = one_hot(labels).float() @ torch.randn(C, 16) + 0.1 * torch.randn(len(labels), 16)
-        self.network = torch.nn.Linear(16, 8)
-        self.method = DAGH(8, **options)
-        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=1.0, momentum=0.9)
-        self.method.begin(labels, steps=100)
-
-    def epoch(self, number: int) -> float:
-        self.method.begin_epoch(number)
-        g = torch.Generator().manual_seed(number)
-        total = 0.0
-        for step, index in enumerate(torch.randperm(len(self.labels), generator=g).split(self.batch)):
-            self.method.begin_step(step)
-            parts = self.method.loss(self.method(self.network(self.features[index])), self.labels[index], index)
-            self.optimizer.zero_grad()
-            parts.total.backward()
-            self.optimizer.step()
-            total += float(parts.total.detach())
-        return total
-
-    def codes(self) -> Tensor:
-        with torch.no_grad():
-            return torch.sign(self.method(self.network(self.features)))
-
-    def parts(self) -> dict[str, Any]:
-        return {"network": self.network, "method": self.method, "optimizer": self.optimizer}
+def loop_of(labels: Tensor, batch: int, **options: Any) -> Loop:
+    return Loop(DAGH(8, **options), labels, batch, lr=1.0)
 
 
 @pytest.mark.parametrize("count", [None, 6])
 @pytest.mark.parametrize("rdh", [False, True])
 def test_overfits_a_small_set(rdh: bool, count: int | None) -> None:
     labels = torch.arange(12) % 3
-    loop = Loop(labels, batch=6, rdh=rdh, anchors=count)
+    loop = loop_of(labels, batch=6, rdh=rdh, anchors=count)
     losses = [loop.epoch(number) for number in range(40)]
     assert losses[-1] < 0.3 * losses[0]
     codes = loop.codes()
@@ -346,18 +284,12 @@ def test_overfits_a_small_set(rdh: bool, count: int | None) -> None:
 def test_goes_on_from_a_state_bit_for_bit(kind: str, count: int | None) -> None:
     labels = labels_of(kind)
     options: dict[str, Any] = {"rdh": True, "anchors": count, "lam": 1.0, "mu": 1.0}
-    whole = Loop(labels, batch=10, **options)
+    whole = loop_of(labels, batch=10, **options)
     for number in range(3):
         whole.epoch(number)
-    resumed = Loop(labels, batch=10, **options)
-    for name, part in resumed.parts().items():
-        part.load_state_dict(copy.deepcopy(whole.parts()[name].state_dict()))
-    index = torch.arange(10)
-    first, second = (  # within an epoch, too
-        loop.method.loss(loop.method(loop.network(loop.features[index])), labels[index], index).total
-        for loop in (whole, resumed)
-    )
-    assert torch.equal(first, second)
+    resumed = loop_of(labels, batch=10, **options)
+    whole.copy_state_to(resumed)
+    assert torch.equal(whole.total(torch.arange(10)), resumed.total(torch.arange(10)))  # within an epoch, too
     assert [whole.epoch(number) for number in (3, 4)] == [resumed.epoch(number) for number in (3, 4)]
     for name, value in whole.method.state_dict().items():
         assert torch.equal(value, resumed.method.state_dict()[name]), name
@@ -401,14 +333,19 @@ def test_outputs_that_are_not_finite_leave_codes_as_they_are() -> None:
     assert torch.equal(method.codes, codes)
 
 
-def test_half_precision_outputs() -> None:
+@pytest.mark.parametrize("converted", [False, True])
+def test_half_precision_outputs(converted: bool) -> None:
     method = DAGH(K, rdh=True)
-    labels = labels_of("ids")
+    labels = torch.zeros(400, dtype=torch.int64)  # more items than bfloat16 can count
     method.begin(labels, steps=1)
-    logits = logits_of(N, 0).bfloat16().requires_grad_()
-    for epoch in range(2):
-        method.begin_epoch(epoch)
-        parts = method.loss(method(logits), labels, torch.arange(N))
+    if converted:
+        method.bfloat16()
+    logits = logits_of(400, 0).bfloat16().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for epoch in range(2):
+            method.begin_epoch(epoch)
+            parts = method.loss(method(logits), labels, torch.arange(400))
+    assert method._alike.item() == 400
     parts.total.backward()
     assert parts.total.dtype == torch.float32
     assert logits.grad is not None

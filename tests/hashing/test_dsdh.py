@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
 import torch
+from discrete_cases import C, K, Loop, N, labels_of, literal_descent, literal_ridge, logits_of, one_hot, similarity
+from discrete_cases import error_aware as eq_4
 from torch import Tensor
 
 import rdh_ext
-from rdh_ext.hashing.methods.dsdh import DSDH
+from rdh_ext.hashing.methods import DSDH
 
 TAU, ETA, COUPLING, MU, NU = 0.99, 0.3, 0.7, 4.0, 1.5
 OPTIONS: dict[str, Any] = {"tau": TAU, "eta": ETA, "coupling": COUPLING, "mu": MU, "nu": NU}
-N, K, C = 30, 5, 4
-
-
-def labels_of(kind: str, items: int = N) -> Tensor:
-    """Class ids; or multi-hot rows, some of them without any label."""
-    g = torch.Generator().manual_seed(7)
-    if kind == "ids":
-        return torch.randint(C, (items,), generator=g)
-    rows = torch.rand(items, C, generator=g) < 0.35
-    rows[::9] = False
-    return rows
-
-
-def one_hot(labels: Tensor) -> Tensor:
-    return torch.nn.functional.one_hot(labels, C).double() if labels.dim() == 1 else labels.double()
-
-
-def similarity(a: Tensor, b: Tensor) -> Tensor:
-    return (one_hot(a) @ one_hot(b).T > 0).double()
 
 
 def dense_loss(
@@ -45,11 +27,7 @@ def dense_loss(
     coded = (codes != 0).all(1)
     if coded.any():
         loss = loss + COUPLING * (codes[coded] - h[coded]).square().mean()
-    if error_aware:
-        sign = torch.sign(h.detach())
-        agree = (2 * s - 1)[:, :, None] * sign[:, None, :] * torch.sign(bank)[None, :, :] == 1
-        loss = loss + ETA * (agree * (h - sign).square()[:, None, :]).mean()
-    return loss
+    return loss + ETA * eq_4(h, bank, s) if error_aware else loss
 
 
 def literal_update(
@@ -60,13 +38,8 @@ def literal_update(
     for i in rows:
         if b[i, 0] == 0:
             b[i] = torch.where(u[i] >= 0, 1.0, -1.0).double()
-    w = torch.linalg.inv(b.T @ b + NU / MU * torch.eye(K, dtype=torch.float64)) @ b.T @ y
-    p = y @ w.T + COUPLING / MU * u
-    for _ in range(sweeps):
-        for k in range(K):
-            others = [other for other in range(K) if other != k]
-            v = p[:, k] - b[:, others] @ w[others] @ w[k]
-            b[rows, k] = torch.where(v > 0, 1.0, -1.0).double()[rows]
+    w = literal_ridge(b, y, NU / MU)
+    b[rows] = literal_descent(b, w, y @ w.T + COUPLING / MU * u, sweeps)[rows]
     return b, w
 
 
@@ -75,11 +48,6 @@ def objective(codes: Tensor, w: Tensor, outputs: Tensor, labels: Tensor) -> floa
     has = codes[:, 0] != 0
     b, u, y = codes[has].double(), outputs[has].double(), one_hot(labels)[has]
     return float(MU * (y - b @ w).square().sum() + NU * w.square().sum() + COUPLING * (b - u).square().sum())
-
-
-def logits_of(items: int, seed: int) -> Tensor:
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(items, K, generator=g, dtype=torch.float64).clamp(-2.6, 2.6)
 
 
 @pytest.mark.parametrize("update", ["epoch", "batch"])
@@ -176,48 +144,14 @@ def test_the_coupling_is_what_codes_do_and_eta_only_eq_4() -> None:
     assert total(1, rdh=True) != total(-1, rdh=True)  # RDH keeps the coupling
 
 
-class Loop:
-    """A linear network trained by the protocol of methods."""
-
-    def __init__(self, labels: Tensor, batch: int, **options: Any) -> None:
-        torch.manual_seed(0)
-        self.labels, self.batch = labels, batch
-        self.features = one_hot(labels).float() @ torch.randn(C, 16) + 0.03 * torch.randn(len(labels), 16)
-        self.network = torch.nn.Linear(16, 8)
-        self.method = DSDH(8, **options)
-        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.3, momentum=0.9)
-        self.method.begin(labels, steps=100)
-
-    def epoch(self, number: int) -> float:
-        self.method.begin_epoch(number)
-        g = torch.Generator().manual_seed(number)
-        total = 0.0
-        for step, index in enumerate(torch.randperm(len(self.labels), generator=g).split(self.batch)):
-            self.method.begin_step(step)
-            parts = self.method.loss(self.method(self.network(self.features[index])), self.labels[index], index)
-            self.optimizer.zero_grad()
-            parts.total.backward()
-            self.optimizer.step()
-            total += float(parts.total.detach())
-        return total
-
-    def codes(self) -> Tensor:
-        with torch.no_grad():
-            return torch.sign(self.method(self.network(self.features)))
-
-    def state(self) -> dict[str, Any]:
-        parts = {"network": self.network, "method": self.method, "optimizer": self.optimizer}
-        return copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
-
-    def load(self, state: dict[str, Any]) -> None:
-        for name, part in {"network": self.network, "method": self.method, "optimizer": self.optimizer}.items():
-            part.load_state_dict(state[name])
+def loop_of(labels: Tensor, batch: int, **options: Any) -> Loop:
+    return Loop(DSDH(8, **options), labels, batch, lr=0.3)
 
 
 @pytest.mark.parametrize("update", ["epoch", "batch"])
 @pytest.mark.parametrize("rdh", [False, True])
 def test_overfits_a_small_set(rdh: bool, update: str) -> None:
-    loop = Loop(torch.arange(12) % 3, batch=6, rdh=rdh, update=update)
+    loop = loop_of(torch.arange(12) % 3, batch=6, rdh=rdh, update=update)
     losses = [loop.epoch(number) for number in range(40)]
     assert losses[-1] < 0.5 * losses[0]
     codes = loop.codes()
@@ -233,11 +167,11 @@ def test_overfits_a_small_set(rdh: bool, update: str) -> None:
 @pytest.mark.parametrize("kind", ["ids", "rows"])
 def test_goes_on_from_a_state_bit_for_bit(kind: str, update: str) -> None:
     labels = labels_of(kind)
-    whole = Loop(labels, batch=10, rdh=True, update=update)
+    whole = loop_of(labels, batch=10, rdh=True, update=update)
     for number in range(3):
         whole.epoch(number)
-    resumed = Loop(labels, batch=10, rdh=True, update=update)
-    resumed.load(whole.state())
+    resumed = loop_of(labels, batch=10, rdh=True, update=update)
+    whole.copy_state_to(resumed)
     assert [whole.epoch(number) for number in (3, 4)] == [resumed.epoch(number) for number in (3, 4)]
     for name, value in whole.method.state_dict().items():
         assert torch.equal(value, resumed.method.state_dict()[name]), name
@@ -290,14 +224,18 @@ def test_outputs_that_are_not_finite_leave_codes_as_they_are() -> None:
     assert torch.equal(method.codes, codes)
 
 
-def test_half_precision_outputs() -> None:
-    method = DSDH(K, rdh=True)
+@pytest.mark.parametrize("converted", [False, True])
+def test_half_precision_outputs(converted: bool) -> None:
+    method = DSDH(K, rdh=True, update="batch")
     labels = labels_of("ids")
     method.begin(labels, steps=1)
+    if converted:
+        method.bfloat16()
     logits = logits_of(N, 0).bfloat16().requires_grad_()
-    for epoch in range(2):
-        method.begin_epoch(epoch)
-        parts = method.loss(method(logits), labels, torch.arange(N))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for epoch in range(2):
+            method.begin_epoch(epoch)
+            parts = method.loss(method(logits), labels, torch.arange(N))
     parts.total.backward()
     assert parts.total.dtype == torch.float32
     assert logits.grad is not None
