@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,7 +89,8 @@ def training_loader(
     """Batches of inputs, labels and positions."""
     sampler = EpochBatches(len(part), batch_size, seed, rank=rank, ranks=ranks)
     inputs = _Inputs(part, preprocessing, seed, sampler)
-    return DataLoader(inputs, sampler=sampler, batch_size=None, num_workers=workers, pin_memory=pin)
+    options: dict[str, Any] = {"num_workers": workers, "pin_memory": pin, "generator": torch.Generator()}
+    return DataLoader(inputs, sampler=sampler, batch_size=None, **options)
 
 
 class _PlainInputs(Dataset[Tensor]):
@@ -110,4 +112,6 @@ def input_batches(
     """Inputs of some items in their order, without augmentation; ``workers`` processes read them."""
     inputs = _PlainInputs(part, preprocessing)
     batches = [some for some in places.split(batch_size) if len(some)]
-    yield from DataLoader(inputs, sampler=batches, batch_size=None, num_workers=min(workers, len(batches)))
+    # a loader draws seeds for its workers: not from the random state of the caller
+    options: dict[str, Any] = {"num_workers": min(workers, len(batches)), "generator": torch.Generator()}
+    yield from DataLoader(inputs, sampler=batches, batch_size=None, **options)

@@ -20,8 +20,11 @@ FLUSH_STEPS = 50
 """Records that are fetched from the device together."""
 
 
+ADVICE = "a smaller learning rate helps, or a larger precision"
+
+
 class Diverged(ValueError):
-    """The loss is not a number any more; the message says since when, and what helps."""
+    """The loss or the weights are no numbers any more; the message says since when, and what helps."""
 
 
 class HashingModule(lightning.LightningModule):
@@ -103,8 +106,7 @@ class HashingModule(lightning.LightningModule):
         self._on_records(records)
         if all(math.isnan(record.loss) for record in records):  # with float16 one may be, and its step is left out
             raise Diverged(
-                f"the loss is not a number since step {records[0].step} in epoch {records[0].epoch + 1}; a smaller "
-                "learning rate helps, or a larger precision"
+                f"the loss is not a number since step {records[0].step} in epoch {records[0].epoch + 1}; {ADVICE}"
             )
 
     def configure_optimizers(self) -> Any:

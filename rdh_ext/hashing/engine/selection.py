@@ -11,7 +11,7 @@ from ... import evaluate
 from ..codes import part_codes
 from ..data.preprocessing import Preprocessing
 from ..data.splits import Part
-from .module import HashingModule
+from .module import ADVICE, Diverged, HashingModule
 
 
 class Chosen(NamedTuple):
@@ -69,7 +69,9 @@ class Selection(lightning.Callback):
         is_last = epoch + 1 == trainer.max_epochs
         if not is_last and (self._query is None or (epoch + 1) % self._every):
             return
-        pl_module.flush()  # which says so where the training has diverged
+        pl_module.flush()  # which says so where the loss is not a number
+        if not all(bool(each.isfinite().all()) for each in pl_module.parameters()):
+            raise Diverged(f"the weights are not finite after epoch {epoch + 1}; {ADVICE}")
         value = float("nan") if self._query is None else self._map(pl_module, self._query)
         self.history.append(Chosen(epoch, value))
         if self._query is not None:
