@@ -16,6 +16,9 @@ Batch = tuple[Tensor, Tensor, Tensor]
 """Inputs, labels, and positions in the training set (int64)."""
 
 
+_ALL_64 = (1 << 64) - 1
+
+
 class EpochBatches(Sampler[list[int]]):
     """Shuffled whole batches, of which each rank has its slice: all ranks together have the batches of one process.
 
@@ -70,9 +73,13 @@ class _Inputs(Dataset[Batch]):
 
 def generator_for(seed: int, epoch: int, item: int) -> torch.Generator:
     """Random numbers of one item in one epoch."""
-    # numbers far apart for neighbours: multiples of odd constants without a pattern in their bits
-    mixed = (seed * 0x9E3779B97F4A7C15 + epoch * 0xC2B2AE3D27D4EB4F + item * 0x165667B19E3779F9) & (2**63 - 1)
-    return torch.Generator().manual_seed(mixed)
+    mixed = 0
+    for number in (seed, epoch, item):  # the steps of SplitMix64, with a number added in each
+        mixed = (mixed + number + 0x9E3779B97F4A7C15) & _ALL_64
+        mixed = ((mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9) & _ALL_64
+        mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & _ALL_64
+        mixed ^= mixed >> 31
+    return torch.Generator().manual_seed(mixed >> 32)  # PyTorch's generator of the CPU looks at 32 bits alone
 
 
 def training_loader(
