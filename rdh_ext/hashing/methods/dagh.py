@@ -60,9 +60,8 @@ class DAGH(HashingMethod):
         eta: weight of the quantization term, whichever it is, >= 0; 0.1 where it is None.
         anchors: how many, 1 to N; None for all items.
         lam: lambda, weight of the labels' fit, > 0. What holds a bit against outputs that would turn it is of the order
-            of ``lam C / K^2``. Outputs of the first epochs know little yet, and where they overrule labels, classes
-            come to share codes: on the digits (20 epochs of SGD) the mAP was 0.62, 0.81, 0.84, 0.84 for lam 1, 10, 100,
-            1000 and 32 bits, 0.10, 0.66, 0.79, 0.78 for 64. With 100 codes of class ids hardly change after
+            of ``lam C / K^2``. Outputs of the first epochs know little yet, and where they overrule labels, with small
+            ``lam`` and many bits, classes come to share codes. With 100 codes of class ids hardly change after
             :meth:`begin`.
         mu: weight of ``|W|^2``, > 0.
         sweeps: of coordinate descent in a B-step, at most; it ends when one changes nothing.
@@ -75,8 +74,7 @@ class DAGH(HashingMethod):
         weights: ``W``, float64 ``[K, C]``; for class ids, ``C`` is how many occur.
 
     Cost: a step O(B K). An epoch ``N K (K + C)`` multiply-adds for ``W`` and ``N K (C + K sweeps)`` for the codes, and
-    ``2 L^2 (C + K)`` for multi-hot labels with ``L`` different rows: 2 s on one core for 7,400 of them, 80 classes and
-    64 bits. Memory: the bank, ``N K`` bytes of codes, twice ``L K`` float64 of their sums, all of them in
+    ``2 L^2 (C + K)`` for multi-hot labels with ``L`` different rows. Memory: the bank, ``N K`` bytes of codes, twice ``L K`` float64 of their sums, all of them in
     ``state_dict``.
 
     Source: Chen, Lai, Ding, Lin, Wong, "Deep Supervised Hashing with Anchor Graph" (ICCV 2019); anchor graphs: Liu,

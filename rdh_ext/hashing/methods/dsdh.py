@@ -63,7 +63,7 @@ class DSDH(DPSH):
         coupling_error: mean of ``(b - h)^2`` in the last loss, before its weight, detached; 0 where no item had a code.
 
     Cost: that of DPSH; per update ``N K (K + C)`` multiply-adds for ``W`` and ``N K (C + K sweeps)`` for the items that
-    get codes: a second on one core for N = 60,000, K = 128, C = 100. In ``state_dict``: the bank, ``N K`` bytes of
+    get codes. In ``state_dict``: the bank, ``N K`` bytes of
     codes, and ``W``.
 
     Source: Li, Sun, He, Tan, "Deep Supervised Discrete Hashing" (NeurIPS 2017), Eq. 9 to 18; Li, Sun, Yang, He, Tan,
