@@ -35,6 +35,7 @@ from .history import Schedule
 
 FOLDER = Path(__file__).parent / "recipes"
 _NAMED = ("data", "backbone", "method")
+_DEEPEST = 20
 PRECISIONS = ("32", "16", "bf16", "64")
 
 
@@ -238,12 +239,14 @@ def _never(writer: Any, value: Any) -> bool:
 
 def _plain(name: str, value: Any) -> Any:
     """Of the kinds that YAML has, so that a recipe equals what is read of its file."""
+    if name.count(".") > _DEEPEST:  # YAML can say that a section contains itself
+        raise RecipeError(f"recipe: {name[:40]}... is a section in a section in a section, without an end")
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
         return {key: _plain(f"{name}.{key}", each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(name, each) for each in value]
+        return [_plain(f"{name}.{place}", each) for place, each in enumerate(value)]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise RecipeError(f"recipe: {name} must be text, numbers, true, false, or lists or sections of them, got {value!r}")
