@@ -29,7 +29,7 @@ def assert_one_line(result: subprocess.CompletedProcess[str], status: int, *part
     [
         (["frobnicate"], ["'frobnicate'", "commands: demo, "]),
         (["dmo"], ["'dmo'", "did you mean 'demo'?"]),
-        (["--debug", "train"], ["'train'"]),
+        (["--debug", "serve"], ["'serve'"]),
         (["evaluate", "--query", "q"], ["--gallery"]),
         (["evaluate", "--query", "q", "--gallery", "g", "--memory", "much"], ["--memory", "512MiB", "'much'"]),
         (["evaluate", "--query", "q", "--gallery", "g", "--topk", "-1"], ["--topk", "'-1'"]),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,11 +18,21 @@ class CommandError(Exception):
     """A foreseen failure: its message is the whole story."""
 
 
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help with the longest command beside its description: argparse reckons with less indentation than it has."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Adds what is said about it."""
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length += self._indent_increment
+
+
 class Parser(argparse.ArgumentParser):
     """argparse whose errors are one line and say where the help is; long options are not abbreviated."""
 
     def __init__(self, **options: Any) -> None:
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", Help)
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
@@ -102,6 +115,19 @@ def byte_count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least a byte, got {text!r}")
     return value
+
+
+@contextlib.contextmanager
+def warnings_in_a_line(command: str, *, shown: bool = True) -> Iterator[None]:
+    """Shows each warning as one line on standard error, or none of them."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if shown:
+            print(f"rdh {command}: warning: {one_line(str(message))}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def check_device(name: str) -> None:

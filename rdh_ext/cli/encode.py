@@ -6,7 +6,7 @@ import argparse
 import functools
 from typing import TYPE_CHECKING, Any
 
-from .arguments import device_name, file_name, whole_number
+from .arguments import device_name, file_name, warnings_in_a_line, whole_number
 
 if TYPE_CHECKING:
     from ..retrieval import CodeSet, Dump
@@ -122,7 +122,9 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None
     if arguments.model is not None:
         from .encode_model import write
 
-        print(write(arguments))
+        with warnings_in_a_line("encode"):
+            said = write(arguments)
+        print(said)
         return
     from .progress import Bar
 

@@ -15,11 +15,11 @@ from ..retrieval.sets.arrays import Array, npy_array
 from ..retrieval.sets.manifest import LabelFormat, codes_in_words
 from ..retrieval.sets.meaning import labels_of
 from .arguments import CommandError, check_device
-from .picture_files import picture_files
+from .picture_files import SUFFIXES, picture_files
 from .progress import Bar
 
 if TYPE_CHECKING:
-    from ..hashing.data import Part
+    from ..hashing.data import ImageFiles, Part
     from ..hashing.model import HashingModel
 
 MOST_WORKERS = 8
@@ -115,8 +115,19 @@ def _part(arguments: argparse.Namespace, model: HashingModel) -> tuple[Part, Lab
         source = ArraySource(npy_array(arguments.features))
     else:
         source = ImageFiles([str(path) for path in picture_files("--images", arguments.images)])
+        _check_images(arguments.images, source)
     labels, kind = _labels(arguments, model, source)
     return Part(source, torch.arange(len(source)), labels), kind
+
+
+def _check_images(where: Path, source: ImageFiles) -> None:
+    """Before any work: there are some, and all are there."""
+    from ..hashing.data.image_files import check_there
+
+    if not len(source):
+        what = f"no images ({', '.join(sorted(SUFFIXES))})" if where.is_dir() else "no lines"
+        raise CommandError(f"--images {where}: {what}; name a list with one path a line, or a folder with images")
+    check_there(source, f"--images {where}", lambda _: "correct the list, relative paths begin where it is")
 
 
 def _labels(arguments: argparse.Namespace, model: HashingModel, source: Any) -> tuple[Tensor, LabelFormat | None]:

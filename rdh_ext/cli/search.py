@@ -123,14 +123,14 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None
         if arguments.image is not None:
             from .search_image import images_as_queries
 
-            made = images_as_queries(arguments.image, arguments.model, device)
-            arguments.query, pictures = stack.enter_context(made)
-            arguments.query_pictures = None if arguments.pictures is None else pictures
+            arguments.query = stack.enter_context(images_as_queries(arguments.image, arguments.model, device))
+            arguments.query_pictures = None if arguments.pictures is None else arguments.image
         first = rank == 0
         query, gallery = CodeSet(arguments.query), CodeSet(arguments.gallery)
         if query.bits != gallery.bits:
+            named = query.path if arguments.model is None else f"the model in {arguments.model}"
             raise CommandError(
-                f"{query.path} has codes of {query.bits} bits, {gallery.path} of {gallery.bits}; name sets of one model"
+                f"{named} has codes of {query.bits} bits, {gallery.path} of {gallery.bits}; name sets of one model"
             )
         rows = _rows(arguments, query)
         index = None
@@ -271,6 +271,7 @@ def _search(
         gallery_labels=read_labels(gallery, indices, lambda done, of: bar("labels", done, of)),
         seconds=seconds,
         approximate=approximate,
+        name=None if arguments.image is None else ", ".join(map(str, arguments.image)),
     )
 
 

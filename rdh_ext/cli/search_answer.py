@@ -119,6 +119,13 @@ class Answer:
     gallery_labels: Labels | None
     seconds: float
     approximate: Approximate | None
+    name: str | None = None
+    """Of the queries, where they are no set that stays."""
+
+    @property
+    def query_name(self) -> str:
+        """Of the queries."""
+        return str(self.query.path) if self.name is None else self.name
 
     @property
     def are_alike(self) -> bool:
@@ -167,7 +174,7 @@ class Answer:
 def table(answer: Answer, shown: int) -> Iterator[str]:
     """Lines for people: the sets, the first ``shown`` queries, and how good FAISS was."""
     yield f"gallery  {answer.gallery.path}: {answer.gallery.manifest}"
-    yield f"query    {answer.query.path}: {answer.query.manifest}"
+    yield f"query    {answer.query_name}: {answer.query.manifest}"
     yield ""
     yield from _lines(answer, shown)
     left = len(answer.rows) - shown
@@ -250,9 +257,10 @@ def _head(answer: Answer) -> dict[str, Any]:
     from .. import __version__
 
     head: dict[str, Any] = {"kind": "rdh search", "rdh_ext": __version__}
-    for name, source in (("query", answer.query), ("gallery", answer.gallery)):
+    sets = (("query", answer.query, answer.query_name), ("gallery", answer.gallery, str(answer.gallery.path)))
+    for name, source, path in sets:
         labels = None if source.labels is None else str(source.labels)
-        head |= {f"{name}_set": str(source.path), f"{name}_items": len(source), f"{name}_labels": labels}
+        head |= {f"{name}_set": path, f"{name}_items": len(source), f"{name}_labels": labels}
     head |= {"bits": answer.gallery.bits, "queries": len(answer.rows), "k": answer.indices.shape[1]}
     if answer.approximate is not None:
         head["faiss"] = answer.approximate.to_dict()

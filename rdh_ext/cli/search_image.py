@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +11,12 @@ from .arguments import CommandError
 
 
 @contextlib.contextmanager
-def images_as_queries(images: list[Path], run: Path, device: str) -> Iterator[tuple[Path, Path]]:
-    """A code set of the images, and a list of their pictures; both are gone afterwards.
+def images_as_queries(images: list[Path], run: Path, device: str) -> Iterator[Path]:
+    """A code set of the images, which is gone afterwards.
 
     Raises:
-        CommandError: no model, or no image.
+        CommandError: the model takes no such images.
+        ModelError: no model.
         OSError: a file cannot be read.
     """
     from ..hashing.model import load
@@ -28,7 +28,6 @@ def images_as_queries(images: list[Path], run: Path, device: str) -> Iterator[tu
     except ValueError as error:
         raise CommandError(f"--image: {error}") from error
     with tempfile.TemporaryDirectory(prefix="rdh-search-") as folder:
-        query, pictures = Path(folder) / "images", Path(folder) / "images.txt"
+        query = Path(folder) / "images"
         write_code_set(query, codes, bits=model.bits)
-        pictures.write_text("".join(f"{os.path.abspath(image)}\n" for image in images), encoding="utf-8")
-        yield query, pictures
+        yield query

@@ -27,10 +27,10 @@ _PLAIN = "#888888"
 
 @dataclass(frozen=True)
 class Pictures:
-    """Where the pictures of a set are: a text file with one path a line, or a folder."""
+    """Where the pictures of a set are: a text file with one path a line, a folder, or the files themselves."""
 
     option: str
-    where: Path
+    where: Path | list[Path]
     items: int
 
     def paths(self, wanted: Iterable[int]) -> dict[int, Path]:
@@ -41,6 +41,8 @@ class Pictures:
             OSError: they cannot be read.
         """
         places, found, count = set(wanted), {}, 0
+        if isinstance(self.where, list):
+            return {item: self.where[item] for item in places}
         for item, path in enumerate(picture_files(self.option, self.where)):
             count = item + 1
             if item in places:
