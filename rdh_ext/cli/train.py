@@ -6,7 +6,17 @@ import argparse
 import functools
 from typing import TYPE_CHECKING, Any
 
-from .arguments import CommandError, check_device, device_name, file_name, folder_name, number, setting, whole_number
+from .arguments import (
+    CommandError,
+    check_device,
+    device_name,
+    file_name,
+    folder_name,
+    number,
+    setting,
+    warnings_in_a_line,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from ..hashing.recipe import Recipe
@@ -107,6 +117,8 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None
         parser.error("--features X.npy and --labels Y.npy go together; give both")
     if arguments.out is None and not arguments.print_recipe:
         parser.error("--out FOLDER is where the run goes; name it")
+    if arguments.resume and arguments.force:
+        parser.error("--resume goes on with a run, --force begins it anew; leave one out")
     from ..hashing import recipe as recipes
 
     recipe = recipe_of(arguments)
@@ -128,7 +140,8 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None
             workers=arguments.workers,
         )
         try:
-            results = run(recipe, options)
+            with warnings_in_a_line("train", shown=rank == 0):
+                results = run(recipe, options)
         except RunError as error:
             raise CommandError(f"--out {error}") from error
         except ValueError as error:  # a name or an option in the recipe, or data that cannot be used

@@ -20,7 +20,7 @@ import platform
 import shutil
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,17 +137,22 @@ def run(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
             f"training.batch_size {recipe.training.batch_size} is that of all {ranks} processes together; each "
             "must have an item of it"
         )
-    finished = from_first(lambda: _claim(recipe, options))  # the others would find what the first one writes
+    finished = from_first(lambda: _look(recipe, options))
     if finished is not None:
         return finished
     setting = prepare(recipe)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = setting.make_backbone()
+    setting = replace(setting, make_backbone=lambda: network)
+    from_first(lambda: _claim(recipe, options))  # not before all that may be wrong in a recipe
     from_first(lambda: _keep_split(setting.data.split(), options))
     history, seconds = _train(recipe, setting, options, rank == 0)
     return _outcome(recipe, setting, options, history, seconds, rank == 0)
 
 
-def _claim(recipe: Recipe, options: RunOptions) -> dict[str, Any] | None:
-    """Makes the folder this run's; the results where it is finished."""
+def _look(recipe: Recipe, options: RunOptions) -> dict[str, Any] | None:
+    """May the folder be this run's? The results where it is finished."""
     out, where = options.out, options.out / RECIPE
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file; name a folder")
@@ -162,12 +167,17 @@ def _claim(recipe: Recipe, options: RunOptions) -> dict[str, Any] | None:
             return content
     elif out.is_dir() and not where.is_file() and any(out.iterdir()) and not options.force:
         raise RunError(f"{out} is not empty and holds no run; name another folder, or add --force to write into it")
+    return None
+
+
+def _claim(recipe: Recipe, options: RunOptions) -> None:
+    """Makes the folder this run's."""
+    out = options.out
     if options.force:
         _clear(out)
     for half in out.glob(f".{CHECKPOINT}.*.tmp"):  # of a process that was killed while it wrote
         half.unlink()
-    write_text(where, recipes.to_yaml(recipe))
-    return None
+    write_text(out / RECIPE, recipes.to_yaml(recipe))
 
 
 def _keep_split(split: Split, options: RunOptions) -> None:

@@ -212,7 +212,7 @@ class TestBegin:
         assert run(recipe, options_of(tmp_path / "run", resume=True)) == first
         assert first["items"] == {"query": 15, "train": 12, "gallery": 45}  # half of 24 are held out
 
-    def test_before_any_work(self, tmp_path: Path) -> None:
+    def test_what_is_wrong_leaves_no_folder(self, tmp_path: Path) -> None:
         for recipe, message in (
             (recipe_of(data={"name": "digit"}), "data must be digits, .*got 'digit'"),
             (recipe_of(data__classes=3), "data digits has no option 'classes'"),
@@ -220,10 +220,19 @@ class TestBegin:
             (recipe_of(method__alfa=3), "method hashnet has no option 'alfa'; its options are alpha"),
             (recipe_of(method__tau=1.5), "tau"),
             (recipe_of(preprocessing={"sise": 3}), "sise"),
+            (recipe_of(backbone={"name": "mlpp"}), "backbone must be mlp, .*got 'mlpp'"),
+            (recipe_of(backbone={"name": "mlp", "width": 3}), "backbone mlp has no option 'width'"),
         ):
-            with pytest.raises(ValueError, match=message):
-                run(recipe, options_of(tmp_path / "run", force=True))
-            assert files_of(tmp_path / "run") == ["recipe.yaml"]
+            for force in (False, True):
+                with pytest.raises(ValueError, match=message):
+                    run(recipe, options_of(tmp_path / "run", force=force))
+            assert not (tmp_path / "run").exists()
+
+    def test_what_is_wrong_leaves_another_run_as_it_is(self, whole: Path) -> None:
+        before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+        with pytest.raises(ValueError, match="tau"):
+            run(recipe_of(method__tau=1.5), options_of(whole, force=True))
+        assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
 
 
 class TestOptions:
