@@ -6,7 +6,7 @@ import argparse
 import functools
 from typing import TYPE_CHECKING, Any
 
-from .arguments import device_name, file_name, warnings_in_a_line, whole_number
+from .arguments import CommandError, device_name, file_name, warnings_in_a_line, whole_number
 
 if TYPE_CHECKING:
     from ..retrieval import CodeSet, Dump
@@ -122,8 +122,11 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None
     if arguments.model is not None:
         from .encode_model import write
 
-        with warnings_in_a_line("encode"):
-            said = write(arguments)
+        try:
+            with warnings_in_a_line("encode"):
+                said = write(arguments)
+        except ValueError as error:  # items that the model does not take, or data that cannot be used
+            raise CommandError(str(error)) from error
         print(said)
         return
     from .progress import Bar

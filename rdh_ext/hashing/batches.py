@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import pickle
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -53,6 +57,47 @@ class EpochBatches(Sampler[list[int]]):
             yield order[start : start + self._batch].tensor_split(self._ranks)[self._rank].tolist()
 
 
+class _InWorker(Exception):
+    """The traceback of an error, as text, where it came from another process."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error in the place of a batch: a loader that hands on those of its workers makes a page of text of each."""
+
+    error: Exception
+    trace: str
+
+    @classmethod
+    def of(cls, error: Exception) -> _Failure:
+        try:
+            pickle.loads(pickle.dumps(error))  # as on its way between processes
+        except Exception:
+            error = RuntimeError(f"{type(error).__name__}: {error}")
+        return cls(error, traceback.format_exc())
+
+
+def _guarded(read: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    @functools.wraps(read)
+    def guarded(self: Any, places: Any) -> Any:
+        try:
+            return read(self, places)
+        except Exception as error:
+            return _Failure.of(error)
+
+    return guarded
+
+
+class _Loader(DataLoader[Any]):
+    """One whose errors are those of the data set, in whichever process they happened."""
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            if isinstance(batch, _Failure):
+                raise batch.error from _InWorker(batch.trace)
+            yield batch
+
+
 class _Inputs(Dataset[Batch]):
     """Whole batches by their positions; what is drawn for an item depends on seed, epoch and item alone."""
 
@@ -62,6 +107,7 @@ class _Inputs(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self._part)
 
+    @_guarded
     def __getitem__(self, places: list[int]) -> Batch:
         where = torch.tensor(places, dtype=torch.int64)
         raw = self._part.source.read(self._part.indices[where])
@@ -97,7 +143,7 @@ def training_loader(
     sampler = EpochBatches(len(part), batch_size, seed, rank=rank, ranks=ranks)
     inputs = _Inputs(part, preprocessing, seed, sampler)
     options: dict[str, Any] = {"num_workers": workers, "pin_memory": pin, "generator": torch.Generator()}
-    return DataLoader(inputs, sampler=sampler, batch_size=None, **options)
+    return _Loader(inputs, sampler=sampler, batch_size=None, **options)
 
 
 class _PlainInputs(Dataset[Tensor]):
@@ -109,6 +155,7 @@ class _PlainInputs(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self._part)
 
+    @_guarded
     def __getitem__(self, places: Tensor) -> Tensor:
         return self._preprocessing(self._part.source.read(self._part.indices[places]))
 
@@ -121,4 +168,4 @@ def input_batches(
     batches = [some for some in places.split(batch_size) if len(some)]
     # a loader draws seeds for its workers: not from the random state of the caller
     options: dict[str, Any] = {"num_workers": min(workers, len(batches)), "generator": torch.Generator()}
-    yield from DataLoader(inputs, sampler=batches, batch_size=None, **options)
+    yield from _Loader(inputs, sampler=batches, batch_size=None, **options)

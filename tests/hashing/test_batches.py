@@ -160,6 +160,48 @@ class TestInputs:
         assert inputs[:, 0].mean(dim=(1, 2)).tolist() == [40, 0, 20]
 
 
+class Broken(TensorSource):
+    """Item 3 cannot be read."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(torch.zeros(8, 3))
+        self.error = error
+
+    def read(self, index: Tensor) -> Tensor:
+        if 3 in index.tolist():
+            raise self.error
+        return super().read(index)
+
+
+class Strange(Exception):
+    """Cannot be sent to another process."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+class TestErrors:
+    @pytest.mark.parametrize(
+        "error", [FileNotFoundError(2, "No such file", "a.png"), OSError("a.png: not an image"), ValueError("one line")]
+    )
+    def test_they_are_those_of_the_source(self, error: Exception, workers: int) -> None:
+        part = Part(Broken(error), torch.arange(8), torch.arange(8))
+        for loader in (
+            training_loader(part, Preprocessing(), 2, seed=0, workers=workers),
+            input_batches(part, Preprocessing(), torch.arange(8), 2, workers),
+        ):
+            with pytest.raises(type(error)) as caught:
+                list(loader)
+            assert str(caught.value) == str(error)
+            assert "in read" in str(caught.value.__cause__)
+
+    def test_one_that_cannot_travel(self, workers: int) -> None:
+        part = Part(Broken(Strange("a", "b")), torch.arange(8), torch.arange(8))
+        with pytest.raises(RuntimeError, match="Strange: a b"):
+            list(input_batches(part, Preprocessing(), torch.arange(8), 2, workers))
+
+
 def test_random_numbers_of_neighbours_are_unlike() -> None:
     """Of items, epochs, seeds and ranks (which count down from -1)."""
     seeds = [
