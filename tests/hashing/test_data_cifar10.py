@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from data_layouts import ROLES, error_of, sizes
+from data_layouts import RAN, ROLES, Evil, error_of, sizes
 
 from rdh_ext.hashing import MissingExtra
 from rdh_ext.hashing.data import Split, TensorSource, cifar10, load_cifar10
@@ -32,14 +32,6 @@ ITEMS = 6 * BATCH - 20
 """Five batches for training, and a test batch of 100."""
 LABELS = (np.arange(ITEMS) * 7 + np.arange(ITEMS) // 10) % 10
 PER_CLASS = (cifar10.QUERY_PER_CLASS, cifar10.TRAIN_PER_CLASS)
-RAN: list[str] = []
-
-
-class Evil:
-    """Runs code when it is unpickled."""
-
-    def __reduce__(self) -> Any:
-        return RAN.append, ("code",)
 
 
 def pixels(item: int) -> np.ndarray[Any, Any]:

@@ -59,7 +59,8 @@ def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 class TestOneSet:
     """Split by seed."""
 
-    def test_parts(self, one: dict[str, Any], where: str) -> None:
+    def test_parts(self, one: dict[str, Any], where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(features, "PIECE_BYTES", 6 * 4 * 7)
         data = load_features(5, **one, topk=8)
         assert sizes(data) == (8, 12, 32)
         assert isinstance(data.query.source, TensorSource if where == "in memory" else FeatureFile)

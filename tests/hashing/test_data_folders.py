@@ -126,6 +126,8 @@ class TestRoles:
         make_roles(tmp_path)
         make_image(tmp_path / "gallery/dog/1.png", 77)  # as many bytes as the query has, and other ones
         make_image(tmp_path / "query/dog/1.png", 78)
+        for role in ("gallery", "query"):
+            os.utime(tmp_path / role / "dog/1.png", (1, 1))
         assert os.path.getsize(tmp_path / "gallery/dog/1.png") == os.path.getsize(tmp_path / "query/dog/1.png")
         data = load_folders(root=str(tmp_path))
         assert sizes(data) == (2, 2, 7)

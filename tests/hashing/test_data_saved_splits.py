@@ -10,18 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from data_layouts import ROLES, error_of
+from data_layouts import RAN, ROLES, Evil, error_of
 
 from rdh_ext.hashing.data import Split, digest_of, split_per_class
-
-RAN: list[str] = []
-
-
-class Evil:
-    """Runs code when it is unpickled."""
-
-    def __reduce__(self) -> Any:
-        return RAN.append, ("code",)
 
 
 def made(**changes: Any) -> Split:
@@ -112,9 +103,12 @@ def test_forged_number_is_found(tmp_path: Path) -> None:
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     path = tmp_path / "split.npz"
+    RAN.clear()
     np.savez(path, query=np.array([Evil()]), train=np.zeros(1), gallery=np.zeros(1), note=np.zeros(1))
     assert "not a split" in error_of(Split.load, path)
     assert RAN == []
+    with np.load(path, allow_pickle=True) as archive:  # it would have run
+        assert len(archive["query"]) == len(RAN) == 1
     path.write_bytes(pickle.dumps({"query": 1}))
     assert "not a split" in error_of(Split.load, path)
     np.save(tmp_path / "split.npy", np.zeros(3))
