@@ -327,7 +327,7 @@ def _outcome(
 
 def versions() -> dict[str, str]:
     """Of what decides about numbers."""
-    found = {"rdh_ext": __version__, "Python": platform.python_version(), "torch": torch.__version__}
+    found = {"rdh_ext": __version__, "Python": platform.python_version(), "torch": str(torch.__version__)}
     for package in ("lightning", "torchvision", "scikit-learn", "numpy"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)

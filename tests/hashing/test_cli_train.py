@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +196,19 @@ class TestRun:
         assert failure(capsys, *words, "--resume").startswith("--out run holds another run; name another folder")
         output(capsys, ["train", *words, "--force"])
         assert_same_run(whole, Path("run"))
+
+    def test_other_ranks_say_nothing(self, capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+        from rdh_ext.cli import process_group
+
+        @contextlib.contextmanager
+        def second(device: str, timeout: int, *, gradients: bool = False) -> Iterator[tuple[int, str]]:
+            assert (device, timeout, gradients) == ("cpu", 7, True)
+            yield 1, device
+
+        monkeypatch.setattr(process_group, "process_group", second)
+        monkeypatch.setitem(sys.modules, "tensorboard", None)  # which is a warning
+        assert output(capsys, ["train", *TINY, "--out", "run", "--timeout", "7"]) == ""
+        assert Path("run/results.json").exists()
 
     def test_precision(self, capsys: Printed) -> None:
         for precision in ("bf16", "64"):
