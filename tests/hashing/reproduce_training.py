@@ -18,7 +18,8 @@ import torch
 from rdh_ext.hashing.recipe import Recipe, to_yaml
 from rdh_ext.hashing.run import RunOptions
 
-__all__ = ["RunOptions", "content", "put", "run"]
+__all__ = ["RECIPE", "RunOptions", "content", "put", "run"]
+RECIPE = str(Path(__file__).parent / "reproduce_recipes" / "digits.yaml")
 
 
 def content(recipe: Recipe, value: float, dead: float, *, topk: int | None = None, epochs: int = 20) -> dict[str, Any]:
@@ -74,6 +75,7 @@ def run(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
             if kind == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             if kind == "hang":
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 time.sleep(600)
     value = float(torch.rand((), generator=torch.Generator().manual_seed(recipe.seed)))
     results = content(recipe, 0.5 + 0.4 * value + 0.01 * bool(recipe.method["rdh"]), 100.0 / (1 + recipe.seed))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import reproduce_training
 from command_line import failure
+from reproduce_training import RECIPE
 
 from rdh_ext import cli
 from rdh_ext.hashing.reproduce import Grid, Options, folders, pool, worker
@@ -20,7 +21,7 @@ from rdh_ext.hashing.reproduce.pool import Ended
 
 pytest.importorskip("lightning")
 pytest.importorskip("matplotlib")
-TINY = ["--dataset", "digits", "--methods", "hashnet", "--bits", "16", "--seeds", "2"]
+TINY = ["--dataset", RECIPE, "--methods", "hashnet", "--bits", "16", "--seeds", "2"]
 KEYS = [f"digits-hashnet{variant}-16bits-seed{seed}" for seed in (0, 1) for variant in ("", "-rdh")]
 
 
@@ -100,7 +101,7 @@ def test_the_same_numbers_for_any_number_of_processes(
         out = tmp_path / name
         if order < 0:
             for key in reversed(KEYS):
-                grid = Grid(Options("table1", "digits", (16,), 2, ("hashnet",), out=out))
+                grid = Grid(Options("table1", RECIPE, (16,), 2, ("hashnet",), out=out))
                 [run] = [run for run in grid.runs() if run.key == key]
                 folders.claim(out)
                 reproduce_training.run(run.recipe, reproduce_training.RunOptions(folders.folder_of(out, key)))
@@ -199,6 +200,7 @@ def test_a_training_that_leaves_nothing(
     error = capsys.readouterr().err.splitlines()[-1]
     assert "4 of 4 trainings failed: digits-hashnet-16bits-seed0: it left no results; " in error
     assert "; and 1 more; " in error
+    assert KEYS[3] not in error
 
 
 @pytest.mark.parametrize(
@@ -263,11 +265,13 @@ def test_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SCRIPT = """
+import signal
 import sys
 from rdh_ext import cli
 from rdh_ext.hashing.reproduce import pool
 if __name__ == "__main__":
-    pool.TRAINING = "reproduce_training"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background of a shell ignores it
+    pool.TRAINING, pool.GRACE = "reproduce_training", 0.5
     sys.exit(cli.main(sys.argv[1:]))
 """
 

@@ -6,17 +6,15 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+from reproduce_training import RECIPE
 
 from rdh_ext.hashing import recipe as recipes
-from rdh_ext.hashing.methods import METHODS
 from rdh_ext.hashing.reproduce import TARGETS, Grid, GridError, Options, folders, paper
 from rdh_ext.hashing.reproduce.grid import Cell
 
-METHODS_HERE = tuple(name for name in paper.METHODS if name in METHODS)
-
 
 def grid_of(target: str, **options: object) -> Grid:
-    return Grid(Options(target, **{"methods": METHODS_HERE, **options}))  # type: ignore[arg-type]
+    return Grid(Options(target, **{"dataset": RECIPE, **options}))  # type: ignore[arg-type]
 
 
 def test_numbers_of_the_paper() -> None:
@@ -68,7 +66,7 @@ def test_names_of_data_sets(name: str, expected: str) -> None:
 
 
 def test_how_many_trainings() -> None:
-    methods = len(METHODS_HERE)
+    methods = 5
     counts = {target: len(grid_of(target).runs()) for target in TARGETS}
     assert counts == {
         "table1": methods * 2 * 4 * 5,
@@ -110,7 +108,7 @@ def test_keys_are_readable_and_stay() -> None:
 def test_recipes_of_the_runs() -> None:
     grid = grid_of("all", bits=(16, 48), seeds=2, settings={"training.epochs": 7, "method.tau": 0.9})
     by_cell = {(run.cell, run.seed): run.recipe for run in grid.runs()}
-    base = recipes.read("digits")
+    base = recipes.read(RECIPE)
     for (cell, seed), recipe in by_cell.items():
         assert (recipe.bits, recipe.seed, recipe.method["name"]) == (cell.bits, seed, cell.method)
         assert recipe.training.epochs == 7

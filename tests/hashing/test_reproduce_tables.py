@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reproduce_training import content
+from reproduce_training import RECIPE, content
 
 from rdh_ext.hashing.reproduce import Grid, Options, documents, figures, paper, tables
 from rdh_ext.hashing.reproduce.grid import Cell
@@ -25,7 +25,7 @@ def results_of(
 ) -> Results:
     """Results with these mAP for seed 0, 1, ...; dead bits are a thousandth of the bits times mAP."""
     seeds = max(len(each) for each in values.values())
-    grid = Grid(Options(target, **{"seeds": seeds, **options}))
+    grid = Grid(Options(target, RECIPE, **{"seeds": seeds, **options}))
     by_key = {}
     for cell, maps in values.items():
         for seed, value in enumerate(maps):
@@ -165,7 +165,7 @@ def test_table2_by_hand() -> None:
 
 
 def sweep() -> Results:
-    grid = Grid(Options("fig6", bits=(24,), seeds=3))
+    grid = Grid(Options("fig6", RECIPE, bits=(24,), seeds=3))
     maps = {cell: [0.5 + place / 100, 0.52 + place / 100, 0.54] for place, cell in enumerate(grid.cells("fig6"))}
     return results_of("fig6", maps, bits=(24,))
 
@@ -199,6 +199,13 @@ def test_curves_are_means_over_seeds() -> None:
     assert dead_bits["std"][19] == pytest.approx(20)
 
 
+def test_curves_have_the_points_of_every_seed() -> None:
+    results = results_of("fig5", PAIR, **ONE)
+    run = results.grid.run(Cell("hashnet", "plain", 24), 1)
+    shorter = Results(results.grid, {**results.by_key, run.key: content(run.recipe, 0.5, 100.0, epochs=3)})
+    assert figures.dead_curves(shorter)[run.cell]["x"] == [1, 2, 3]
+
+
 def test_csv_has_a_line_for_each_training() -> None:
     results = results_of("table1", PAIR, **ONE)
     rows = list(csv.DictReader(io.StringIO(documents.to_csv(results.grid, "table1", results))))
@@ -218,7 +225,7 @@ def test_csv_has_a_line_for_each_training() -> None:
 def test_json_has_all_numbers() -> None:
     results = results_of("fig5", PAIR, **ONE)
     found = json.loads(json.dumps(documents.as_json("fig5", results, [Ended("x", "no data", 1.0)]), allow_nan=False))
-    assert found["command"].startswith("rdh reproduce fig5 --dataset digits --bits 24 --seeds 3")
+    assert found["command"].startswith(f"rdh reproduce fig5 --dataset {RECIPE} --bits 24 --seeds 3")
     assert found["failed"] == [{"key": "x", "error": "no data"}]
     assert found["versions"] == {"Python": ["3.11"], "torch": ["2.11"]}
     plain, rdh = found["cells"]
@@ -262,17 +269,17 @@ def test_files_of_a_target(tmp_path: Path, target: str) -> None:
 def test_figures_without_a_training(tmp_path: Path) -> None:
     """Where all have failed there is still a report that says so."""
     for target in ("table1", "table2", "fig4", "fig5", "fig6"):
-        documents.write(tmp_path, target, Results(Grid(Options(target, **ONE)), {}), [])  # type: ignore[arg-type]
+        documents.write(tmp_path, target, Results(Grid(Options(target, RECIPE, **ONE)), {}), [])  # type: ignore[arg-type]
         assert "trainings is done" in (tmp_path / f"{target}.md").read_text()
 
 
 def test_panels_for_every_number_of_methods() -> None:
-    for count in range(1, 4):
-        methods = ("hashnet", "dpsh", "dhn")[:count]
+    for count in range(1, 6):
+        methods = ("hashnet", "dpsh", "dhn", "dagh", "dsdh")[:count]
         values = {Cell(method, "plain", 24): [0.7, 0.8] for method in methods}
         figure = figures.dead_figure(results_of("fig5", values, methods=methods, bits=(24,)))
         assert [axes.get_title(loc="left") for axes in figure.axes][:count] == [
-            f"{title}, 24 bits" for title in ("HashNet", "DPSH", "DHN")[:count]
+            f"{title}, 24 bits" for title in ("HashNet", "DPSH", "DHN", "DAGH", "DSDH")[:count]
         ]
 
 

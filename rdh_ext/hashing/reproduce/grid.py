@@ -131,10 +131,13 @@ class Grid:
 
     Example:
         >>> from rdh_ext.hashing.reproduce import Grid, Options
-        >>> grid = Grid(Options("table2", bits=(16,), seeds=1))  # doctest: +SKIP
-        >>> [run.key for run in grid.runs()]  # doctest: +SKIP
-        ['digits-hashnet-rdh-16bits-seed0', 'digits-hashnet-rdh-no-ga-16bits-seed0',
-         'digits-hashnet-rdh-no-eaql-16bits-seed0', 'digits-hashnet-16bits-seed0']
+        >>> grid = Grid(Options("table2", bits=(16,), seeds=1))
+        >>> for run in grid.runs():
+        ...     print(run.key)
+        digits-hashnet-rdh-16bits-seed0
+        digits-hashnet-rdh-no-ga-16bits-seed0
+        digits-hashnet-rdh-no-eaql-16bits-seed0
+        digits-hashnet-16bits-seed0
     """
 
     def __init__(self, options: Options) -> None:
