@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ import torch
 from rdh_ext.hashing.recipe import Recipe, to_yaml
 from rdh_ext.hashing.run import RunOptions
 
-__all__ = ["RECIPE", "RunOptions", "content", "put", "run"]
+__all__ = ["RECIPE", "RunOptions", "content", "prepare", "put", "run"]
 RECIPE = str(Path(__file__).parent / "reproduce_recipes" / "digits.yaml")
 
 
@@ -57,6 +58,15 @@ def put(folder: Path, recipe: Recipe, results: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(to_yaml(recipe))
     (folder / "results.json").write_text(json.dumps(results))
+
+
+def prepare(recipe: Recipe) -> Any:
+    """Says where there are no data."""
+    if recipe.data.get("root") == "nowhere":
+        raise OSError("digits: not in nowhere; put them there")
+    if recipe.backbone.get("width") == -1:
+        raise ValueError("backbone small_cnn: width must be positive")
+    return SimpleNamespace(make_backbone=lambda: None)
 
 
 def run(recipe: Recipe, options: RunOptions) -> dict[str, Any]:

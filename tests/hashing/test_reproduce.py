@@ -37,6 +37,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         return ends
 
     monkeypatch.setattr(pool, "train_all", train_all)
+    monkeypatch.setattr(pool, "TRAINING", "reproduce_training")
 
 
 def trained(out: Path) -> list[str]:
@@ -167,6 +168,21 @@ def test_folders_of_other_recipes(tmp_path: Path, in_process: None, capsys: pyte
     assert [line[0] for line in lines] == KEYS
     assert [line[4:] for line in lines] == [["False", "True"]] * 2 + [["True", "False"]] * 2
     assert '"method": "hashnet"' in (out / "table1.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("data.root=nowhere", "rdh reproduce: error: digits: not in nowhere; put them there\n"),
+        ("backbone.width=-1", "rdh reproduce: error: backbone small_cnn: width must be positive\n"),
+    ],
+)
+def test_what_fails_for_all_is_said_once(
+    tmp_path: Path, in_process: None, capsys: pytest.CaptureFixture[str], setting: str, expected: str
+) -> None:
+    out = tmp_path / "out"
+    assert failure(capsys, ["reproduce", "table1", *TINY, "--out", str(out), "--set", setting]) == expected
+    assert [path.name for path in out.iterdir()] == [folders.MARKER]
 
 
 def test_damaged_and_begun_folders(tmp_path: Path, in_process: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 from ..._extras import require
 from . import documents, folders, pool
-from .grid import Grid, Options, Run
+from .grid import Grid, GridError, Options, Run
 from .summary import Results
 from .worker import Job
 
@@ -98,7 +99,7 @@ def reproduce(
 
     Raises:
         FolderInUse: the folder holds something else, or trainings by another recipe, and ``force`` is not given.
-        RecipeError, GridError, MissingExtra, OSError.
+        RecipeError, GridError, MissingExtra, OSError: the data or the network cannot be opened, for one.
     """
     require_extras(options)
     Grid(options)  # what cannot be is said before there is a folder
@@ -106,6 +107,7 @@ def reproduce(
     with folders.lock(options.out):
         todo = plan(options)
         _refuse(todo)
+        _try(todo)
         on_begin(todo)
         ends = pool.train_all([_job(run, todo) for run in todo.missing], todo.devices, on_end)
         found = {run.key: folders.read_results(options.out, run.key) for run in todo.runs}
@@ -115,6 +117,17 @@ def reproduce(
         results = Results(todo.grid, {key: value for key, value in found.items() if value and key not in broken})
         tables = {target: documents.write(options.out, target, results, failed) for target in options.targets}
     return Outcome(todo, failed, tables)
+
+
+def _try(todo: Plan) -> None:
+    """Data and network of one training, which are those of all: what cannot be opened is said once, before the others
+    begin, and what must be downloaded is so once."""
+    if not todo.missing:
+        return
+    try:
+        importlib.import_module(pool.TRAINING).prepare(todo.missing[0].recipe).make_backbone()
+    except ValueError as error:
+        raise GridError(str(error)) from error
 
 
 def _job(run: Run, todo: Plan) -> Job:
