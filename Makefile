@@ -65,6 +65,7 @@ bench: $(VENV)/.with-test  ## measure the ops against their peers on this machin
 	$(BIN)/python benchmarks/gradient_amplifier.py --out build/gradient_amplifier_cpu.csv
 	$(BIN)/python benchmarks/pairwise_loss.py --out build/pairwise_loss_cpu.csv
 	$(BIN)/python benchmarks/hamming.py --out build/hamming_cpu.csv
+	$(BIN)/python benchmarks/training_step.py --quick --out build/training_step_cpu.csv
 
 clean:  ## remove everything that was made here
 	rm -rf $(VENV) build dist *.egg-info rdh_ext/*.so rdh-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
