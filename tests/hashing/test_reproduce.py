@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import reproduce_training
-from command_line import failure
+from command_line import Terminal, failure
 from reproduce_training import RECIPE
 
 from rdh_ext import cli
@@ -129,6 +130,18 @@ def test_a_second_target_takes_what_is_there(
     assert captured.err == ""  # nothing to do, nothing to say
     assert "| HashNet + RDH" in captured.out
     assert str(out / "table1.md") in captured.out
+
+
+def test_a_bar_where_somebody_looks(tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setenv("REPRODUCE_FAULTS", "fail:rdh-16bits-seed1")
+    assert cli.main(["reproduce", "table1", *TINY, "--out", str(tmp_path / "out")]) == 1
+    text = terminal.getvalue()
+    assert "training: " in text
+    assert re.search(r"4(\.00)?/4", text)
+    assert "[1/4]" not in text
+    assert text.splitlines()[-1].startswith("rdh reproduce: error: 1 of 4 trainings failed: digits-hashnet-rdh")
 
 
 def test_dry_run(tmp_path: Path, in_process: None, capsys: pytest.CaptureFixture[str]) -> None:
