@@ -16,14 +16,6 @@ from rdh_ext.retrieval import open_npy
 
 FLOATS = ["<f2", "<f4", "<f8", ">f2", ">f4", ">f8", np.longdouble]
 INTEGERS = ["|i1", "<i2", "<i4", "<i8", ">i2", ">i4", ">i8"]
-RAN: list[str] = []
-
-
-class Evil:
-    """Runs code when it is unpickled."""
-
-    def __reduce__(self) -> Any:
-        return RAN.append, ("code",)
 
 
 def random_bits(rows: int, bits: int, seed: int = 0) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from code_sets import small_blocks, write_problem
-from foreign_files import RAN
+from malicious import RAN
 from search_command import BITS, Words, problem
 
 

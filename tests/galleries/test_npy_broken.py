@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from code_sets import error_of
-from foreign_files import Evil, load_error, npy_bytes, save
+from foreign_files import load_error, npy_bytes, save
+from malicious import Evil
 
 from rdh_ext.retrieval import CodeSetError, open_npy
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from code_sets import error_of
-from foreign_files import FLOATS, INTEGERS, Evil, bits_of, npy_bytes, random_bits, save
+from foreign_files import FLOATS, INTEGERS, bits_of, npy_bytes, random_bits, save
+from malicious import Evil
 
 from rdh_ext.retrieval import export_faiss, export_npy, open_faiss, open_npy
 from rdh_ext.retrieval.sets import meaning

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from code_sets import error_of
-from foreign_files import Evil, bits_of, npy_bytes, random_bits, save_pt
+from foreign_files import bits_of, npy_bytes, random_bits, save_pt
+from malicious import Evil
 
 import rdh_ext
 from rdh_ext.retrieval import CodeSetError, open_pt

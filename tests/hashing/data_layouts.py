@@ -13,18 +13,6 @@ import torch
 from rdh_ext.hashing.data import Part, RetrievalData
 
 ROLES = ("query", "train", "gallery")
-RAN: list[str] = []
-
-
-class Evil:
-    """Runs code when it is unpickled."""
-
-    def __reduce__(self) -> Any:
-        return run_code, ()
-
-
-def run_code() -> None:
-    RAN.append("code")  # by the name of this function: a method of the list would be pickled with a copy of it
 
 
 def make_image(path: Path, value: int = 0, size: tuple[int, int] = (5, 4)) -> Path:

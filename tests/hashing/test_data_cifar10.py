@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from data_layouts import RAN, ROLES, Evil, error_of, sizes
+from data_layouts import ROLES, error_of, sizes
+from malicious import RAN, Evil
 
 from rdh_ext.hashing import MissingExtra
 from rdh_ext.hashing.data import Split, TensorSource, cifar10, load_cifar10

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from data_layouts import RAN, ROLES, Evil, error_of
+from data_layouts import ROLES, error_of
+from malicious import RAN, Evil
 
 from rdh_ext.hashing.data import Split, digest_of, split_per_class
 

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import foreign_files
+import malicious
 import numpy as np
 import pytest
 import torch
@@ -266,9 +266,9 @@ def content_of(path: Path) -> dict[str, Any]:
 class TestWrongFiles:
     @pytest.fixture(autouse=True)
     def _nothing_runs(self) -> Any:
-        foreign_files.RAN.clear()
+        malicious.RAN.clear()
         yield
-        assert foreign_files.RAN == []
+        assert malicious.RAN == []
 
     def message_of(self, path: Path) -> str:
         with pytest.raises(ModelError) as caught:
@@ -311,11 +311,11 @@ class TestWrongFiles:
 
     def test_code_is_not_run(self, path: Path) -> None:
         content = content_of(path)
-        torch.save({**content, "chosen": foreign_files.Evil()}, path)
+        torch.save({**content, "chosen": malicious.Evil()}, path)
         assert "not a model of 'rdh train', or damaged" in self.message_of(path)
-        torch.save(foreign_files.Evil(), path)
+        torch.save(malicious.Evil(), path)
         assert "not a model of 'rdh train', or damaged" in self.message_of(path)
-        torch.save(foreign_files.Evil(), path, _use_new_zipfile_serialization=False)
+        torch.save(malicious.Evil(), path, _use_new_zipfile_serialization=False)
         assert "not a model of 'rdh train', or damaged" in self.message_of(path)
 
     @pytest.mark.parametrize(

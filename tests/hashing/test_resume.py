@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import foreign_files
+import malicious
 import pytest
 import torch
 from process_group import environment
@@ -259,11 +259,11 @@ def test_a_checkpoint_runs_no_code(whole: Path, tmp_path: Path, interrupt: Inter
     with pytest.raises(Interrupted):
         run(recipe_of(), options_of(out))
     content = torch.load(out / "last.ckpt", weights_only=True)
-    torch.save({**content, "evil": foreign_files.Evil()}, out / "last.ckpt")
-    foreign_files.RAN.clear()
+    torch.save({**content, "evil": malicious.Evil()}, out / "last.ckpt")
+    malicious.RAN.clear()
     with pytest.warns(UserWarning, match="begins anew"):
         run(recipe_of(), options_of(out, resume=True))
-    assert foreign_files.RAN == []
+    assert malicious.RAN == []
     assert_same_run(whole, out)
 
 
