@@ -97,7 +97,7 @@ def prepare(recipe: Recipe) -> Setting:
     if shape is None:
         raise ValueError("preprocessing: size must be given, as images in files may have any size; 224 is usual")
     kind = choose("method", recipe.method["name"], METHODS)
-    method = call("method", recipe.method["name"], kind, _method_options(recipe), recipe.bits)
+    method = call("method", recipe.method["name"], kind, method_options(recipe), recipe.bits)
     name, options = recipe.backbone["name"], _options(recipe.backbone)
     return Setting(
         data, validation, preprocessing, shape, method, lambda: make_backbone(name, recipe.bits, shape, options)
@@ -108,7 +108,7 @@ def _options(section: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in section.items() if name != "name"}
 
 
-def _method_options(recipe: Recipe) -> dict[str, Any]:
+def method_options(recipe: Recipe) -> dict[str, Any]:
     """With ``rdh_eta`` as ``eta`` where the error-aware term is: the method's own term has its own weight."""
     options = _options(recipe.method)
     rdh_eta = options.pop("rdh_eta", None)

@@ -14,7 +14,7 @@ from typing import Any
 from ..methods import METHODS, HashingMethod
 from ..options import call, choose
 from ..recipe import Recipe, parse_yaml, read
-from ..run import _method_options
+from ..run import method_options
 from . import paper
 
 TARGETS = ("table1", "table2", "fig3", "fig4", "fig5", "fig6")
@@ -209,7 +209,7 @@ class Grid:
         recipe = self._recipe(cell, 0)
         name = recipe.method["name"]
         try:
-            return call("method", name, _chosen(name), _method_options(recipe), cell.bits)
+            return call("method", name, _chosen(name), method_options(recipe), cell.bits)
         except (TypeError, ValueError) as error:
             raise GridError(str(error)) from error
 
