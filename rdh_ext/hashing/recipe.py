@@ -225,16 +225,11 @@ def _yaml_kinds() -> tuple[Any, Any]:
     """What reads and what writes: safe, and with 1e-5 as a number, which YAML 1.1 takes for a text."""
     yaml = require("yaml", package="pyyaml", extra="train")
     reader: Any = type("_Reader", (yaml.SafeLoader,), {})
-    writer: Any = type("_Writer", (yaml.SafeDumper,), {"ignore_aliases": _never})
+    writer: Any = type("_Writer", (yaml.SafeDumper,), {})
     number = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
     for kind in (reader, writer):  # the writer puts quotes around such a text
         kind.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
     return reader, writer
-
-
-def _never(writer: Any, value: Any) -> bool:
-    """Equal values are written out again, for people."""
-    return True
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -128,6 +128,32 @@ def test_other_recipes(changes: dict[str, Any], tmp_path: Path, interrupt: Inter
     assert_same_run(tmp_path / "whole", tmp_path / "pieces")
 
 
+def test_a_method_is_told_where_the_training_is(
+    tmp_path: Path, interrupt: Interrupt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each epoch once, before its first step, and each step; those of an epoch that is done again once more."""
+    told: list[tuple[str, int]] = []
+
+    class Listening(METHODS["hashnet"]):  # type: ignore[name-defined,misc]
+        def begin(self, labels: torch.Tensor, steps: int) -> None:
+            assert len(labels) == 80
+            told.append(("begin", steps))
+
+        def begin_epoch(self, epoch: int) -> None:
+            told.append(("epoch", epoch))
+
+        def begin_step(self, step: int) -> None:
+            told.append(("step", step))
+
+    monkeypatch.setitem(METHODS, "hashnet", Listening)
+    epochs = [[("epoch", epoch), ("step", 2 * epoch), ("step", 2 * epoch + 1)] for epoch in range(4)]
+    run(recipe_of(method={"name": "hashnet"}), options_of(tmp_path / "whole"))
+    assert told == [("begin", 8), *epochs[0], *epochs[1], *epochs[2], *epochs[3]]
+    told.clear()
+    in_pieces(recipe_of(method={"name": "hashnet"}), tmp_path / "pieces", interrupt, 3)
+    assert told == [("begin", 8), *epochs[0], *epochs[1][:2], ("begin", 8), *epochs[1], *epochs[2], *epochs[3]]
+
+
 def test_workers_may_change(whole: Path, tmp_path: Path, interrupt: Interrupt) -> None:
     interrupt(5)
     with pytest.raises(Interrupted):
