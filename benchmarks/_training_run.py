@@ -241,34 +241,33 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def blocks(
-    providers: dict[str, Step], device: torch.device, seconds: float
-) -> tuple[dict[str, Callable[[], object]], dict[str, int]]:
-    """Name -> about ``seconds`` of steps, as queued in a training, with one wait for the device at their end; and how
-    many steps that are: where many, a multiple of those after which the engine fetches its records."""
+class Block:
+    """Steps as they are queued in a training, with one wait for the device at their end: ``number`` of them, as many as
+    take about ``seconds``; where that is many, a multiple of those after which the engine fetches its records.
 
-    def block(step: Step, number: int) -> Callable[[], object]:
-        def run() -> None:
-            for _ in range(number):
-                step()
-            synchronize(device)
+    ``cpu`` is the processor's time of the last run, in seconds.
+    """
 
-        return run
-
-    numbers = {}
-    for name, step in providers.items():
-        took = _seconds(block(step, 1))
+    def __init__(self, step: Step, device: torch.device, seconds: float) -> None:
+        self._step, self._device, self.number, self.cpu = step, device, 1, 0.0
+        took = self._seconds()
         if took < 10 * seconds:
-            took = _seconds(block(step, 3)) / 3
+            self.number = 3
+            took = self._seconds() / 3
         number = max(1, min(4 * FLUSH_STEPS, int(seconds / took)))
-        numbers[name] = number - number % FLUSH_STEPS if number > FLUSH_STEPS else number
-    return {name: block(step, numbers[name]) for name, step in providers.items()}, numbers
+        self.number = number - number % FLUSH_STEPS if number > FLUSH_STEPS else number
 
+    def __call__(self) -> None:
+        start = time.process_time()
+        for _ in range(self.number):
+            self._step()
+        synchronize(self._device)
+        self.cpu = time.process_time() - start
 
-def _seconds(block: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    block()
-    return time.perf_counter() - start
+    def _seconds(self) -> float:
+        start = time.perf_counter()
+        self()
+        return time.perf_counter() - start
 
 
 def measure_time(
@@ -286,7 +285,8 @@ def measure_time(
     threads: int,
     device: str,
 ) -> dict[str, Any]:
-    """Seconds per step of all providers, round by round, after their results were compared."""
+    """Seconds per step of all providers, by the clock and of the processor, round by round, after their results were
+    compared."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     case = Case(title, rdh)
@@ -294,13 +294,15 @@ def measure_time(
     losses = {name: loss for name, loss in losses_of(case, problem).items() if name not in leave_out}
     equal = differences(problem, losses)
     steps = {**steps_of("step", case, problem, losses), **steps_of("loss", case, problem, losses)}
-    functions, numbers = blocks(steps, problem.device, seconds)
-    samples = sample(functions, rounds=rounds, seconds=0.0)
+    blocks = {name: Block(step, problem.device, seconds) for name, step in steps.items()}
+    probes = {f"cpu/{name}": lambda block=block: block.cpu for name, block in blocks.items()}
+    samples = sample(blocks, rounds=rounds, seconds=0.0, probes=probes)
     last = losses["rdh_ext"](problem.backbone(problem.batches[0][0]), problem.batches[0][1])
     if not bool(last.isfinite()):
         sys.exit("the training has diverged")
     return {
-        "samples": {name: [value / numbers[name] for value in values] for name, values in samples.items()},
+        "samples": {name: [value / block.number for value in samples[name]] for name, block in blocks.items()},
+        "cpu": {name: [value / block.number for value in samples[f"cpu/{name}"]] for name, block in blocks.items()},
         "differences": equal,
         "machine": facts(problem.device),
     }
