@@ -87,6 +87,9 @@ def run(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
             if kind == "hang":
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 time.sleep(600)
+            if kind == "wait":  # as Lightning does, which makes of SIGTERM what rdh_ext makes a KeyboardInterrupt of
+                signal.signal(signal.SIGTERM, signal.default_int_handler)
+                time.sleep(600)
     value = float(torch.rand((), generator=torch.Generator().manual_seed(recipe.seed)))
     results = content(recipe, 0.5 + 0.4 * value + 0.01 * bool(recipe.method["rdh"]), 100.0 / (1 + recipe.seed))
     put(options.out, recipe, results)

@@ -300,7 +300,7 @@ from rdh_ext import cli
 from rdh_ext.hashing.reproduce import pool
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background of a shell ignores it
-    pool.TRAINING, pool.GRACE = "reproduce_training", 0.5
+    pool.TRAINING, pool.GRACE = "reproduce_training", 2.0
     sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -328,8 +328,9 @@ def test_interrupted_grids_go_on(tmp_path: Path, in_process: None, capsys: pytes
     out = tmp_path / "out"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     words = ["reproduce", "table1", *TINY, "--out", str(out)]
-    for number, status, hanging, done in ((signal.SIGKILL, -9, KEYS[1], 1), (signal.SIGINT, 130, KEYS[2], 2)):
-        environment["REPRODUCE_FAULTS"] = f"hang:{hanging}"
+    ends = ((signal.SIGKILL, -9, "hang", KEYS[1], 1), (signal.SIGINT, 130, "wait", KEYS[2], 2))
+    for number, status, fault, hanging, done in ends:
+        environment["REPRODUCE_FAULTS"] = f"{fault}:{hanging}"
         with subprocess.Popen(
             [sys.executable, str(script), *words, "--jobs", "1"],
             env=environment,

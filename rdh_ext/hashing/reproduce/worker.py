@@ -47,10 +47,11 @@ def serve(pipe: Any, training: str, device: str) -> None:
     import torch
 
     torch.set_num_threads(1)  # processes are what runs in parallel; and the numbers are those of any number of cores
-    while (job := _next(pipe)) is not None:
-        error = _train(job, training, device)
-        with contextlib.suppress(OSError):  # nobody waits for it any more
-            pipe.send(error)
+    with contextlib.suppress(KeyboardInterrupt):  # what Lightning makes of the SIGTERM that ends this process
+        while (job := _next(pipe)) is not None:
+            error = _train(job, training, device)
+            with contextlib.suppress(OSError):  # nobody waits for it any more
+                pipe.send(error)
 
 
 def _next(pipe: Any) -> Job | None:
