@@ -74,8 +74,8 @@ class DAGH(HashingMethod):
         weights: ``W``, float64 ``[K, C]``; for class ids, ``C`` is how many occur.
 
     Cost: a step O(B K). An epoch ``N K (K + C)`` multiply-adds for ``W`` and ``N K (C + K sweeps)`` for the codes, and
-    ``2 L^2 (C + K)`` for multi-hot labels with ``L`` different rows. Memory: the bank, ``N K`` bytes of codes, twice ``L K`` float64 of their sums, all of them in
-    ``state_dict``.
+    ``2 L^2 (C + K)`` for multi-hot labels with ``L`` different rows. Memory: the bank, ``N K`` bytes of codes, twice
+    ``L K`` float64 of their sums, all of them in ``state_dict``.
 
     Source: Chen, Lai, Ding, Lin, Wong, "Deep Supervised Hashing with Anchor Graph" (ICCV 2019); anchor graphs: Liu,
     Wang, Kumar, Chang, "Hashing with Graphs" (ICML 2011).
