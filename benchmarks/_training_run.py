@@ -193,7 +193,6 @@ def steps_of(mode: str, case: Case, problem: Problem, losses: dict[str, Loss]) -
 def logits_of(problem: Problem, inputs: Tensor) -> Tensor:
     """With the same dropout every time."""
     with torch.random.fork_rng():
-        torch.manual_seed(0)
         return problem.backbone(inputs)
 
 
