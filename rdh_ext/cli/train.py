@@ -122,6 +122,8 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None
     from ..hashing import recipe as recipes
 
     recipe = recipe_of(arguments)
+    if recipe.data["name"] == "features" and "features" not in recipe.data and not arguments.print_recipe:
+        parser.error("the recipe trains on rows of an array: --features X.npy --labels Y.npy")
     if arguments.print_recipe:
         print(recipes.to_yaml(recipe), end="")
         return

@@ -7,7 +7,7 @@ metrics.csv            loss, dead and saturated bits, learning rate: a line for 
 tensorboard/           the same for TensorBoard
 last.ckpt              where an interrupted training is taken up again
 model.pt               the network of the chosen epoch: ``rdh_ext.load``
-codes/query, gallery   code sets: ``rdh evaluate``, ``rdh search``
+codes/query, gallery   code sets: ``rdh evaluate``, ``rdh search``; with .txt the files of their images, in order
 results.json           mAP and curves of the queries, and all that led to them; written last
 =====================  ================================================================================
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import platform
 import shutil
 import warnings
@@ -35,7 +36,7 @@ from ..retrieval import evaluate_sets, write_code_set
 from . import recipe as recipes
 from .backbones import make_backbone
 from .codes import part_codes
-from .data import Part, Preprocessing, RetrievalData, Split, hold_out, open_data
+from .data import ImageFiles, Part, Preprocessing, RetrievalData, Split, hold_out, open_data
 from .logs import METRICS, TENSORBOARD, StepLog, read_epochs
 from .methods import METHODS, HashingMethod
 from .model import HashingModel, load
@@ -92,7 +93,10 @@ def prepare(recipe: Recipe) -> Setting:
     """
     data = open_data(recipe.data["name"], recipe.seed, _options(recipe.data))
     data, validation = hold_out(data, recipe.validation.items, recipe.seed)
-    preprocessing = Preprocessing.from_dict({**data.preprocessing.to_dict(), **recipe.preprocessing})
+    usual = data.preprocessing.to_dict()
+    if "size" in recipe.preprocessing:  # another size is not cut out of images that were resized for the usual one
+        usual.pop("resize", None)
+    preprocessing = Preprocessing.from_dict({**usual, **recipe.preprocessing})
     shape = preprocessing.shape_of(data.train.source.shape)
     if shape is None:
         raise ValueError("preprocessing: size must be given, as images in files may have any size; 224 is usual")
@@ -204,6 +208,8 @@ def _clear(out: Path) -> None:
         for folder in (out / TENSORBOARD, out / "codes" / "query", out / "codes" / "gallery"):
             if folder.is_dir():
                 shutil.rmtree(folder)
+        for role in ("query", "gallery"):
+            (out / "codes" / f"{role}.txt").unlink(missing_ok=True)
 
 
 def _train(recipe: Recipe, setting: Setting, options: RunOptions, first: bool) -> tuple[list[Chosen], float]:
@@ -292,6 +298,9 @@ def _outcome(
         if first:
             made = {"by": "rdh train", "data": data.name, "part": role, "method": recipe.method, "seed": recipe.seed}
             write_code_set(out / "codes" / role, codes.packed, part.labels, bits=recipe.bits, overwrite=True, made=made)
+            if isinstance(part.source, ImageFiles):  # what `rdh search --pictures` takes
+                names = [os.path.abspath(part.source.name(index)) for index in part.indices.tolist()]
+                write_text(out / "codes" / f"{role}.txt", "".join(f"{name}\n" for name in names))
     barrier()  # the codes are, too
     depth = _depth(recipe, data)
     result = evaluate_sets(out / "codes" / "query", out / "codes" / "gallery", depth)

@@ -261,6 +261,7 @@ class TestErrors:
             (["--out", ""], "--out: must be the name of a folder"),
             (["--out", "run", "--features", "x.npy"], "--features X.npy and --labels Y.npy go together"),
             (["--out", "run", "--labels", "x.npy"], "--features X.npy and --labels Y.npy go together"),
+            (["--out", "run", "--recipe", "features"], "rows of an array: --features X.npy --labels Y.npy"),
             (["--out", "run", "--resume", "--force"], "--resume goes on with a run, --force begins it anew"),
             (["--out", "run", "--bits", "0"], "--bits: must be a whole number from 1 to 4096"),
             (["--out", "run", "--seed", "-1"], "--seed: must be a whole number from 0"),

@@ -79,6 +79,8 @@ def test_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert str(os.getpid()) not in {line[1] for line in facts}
     assert {tuple(line[2:]) for line in facts} == {("1", "cpu", "True", "False")}
     assert "OMP_NUM_THREADS" not in os.environ
+    assert list((out / "runs").glob("*/results.json"))
+    assert not list((out / "runs").glob("*/last.ckpt"))  # of what is done
 
 
 def test_what_failed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: None) -> None:

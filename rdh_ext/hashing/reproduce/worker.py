@@ -75,6 +75,7 @@ def _train(job: Job, training: str, device: str) -> str | None:
                 workers=job.workers,
             )
             module.run(job.recipe, options)
+        (job.folder / "last.ckpt").unlink(missing_ok=True)  # twice the size of the model, and no use any more
         job.log.unlink(missing_ok=True)
     except Exception as error:
         text = " ".join(str(error).split())[:300]
