@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, stdev
 
+import _reproduced as reproduced
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 LARGE_GALLERIES = ROOT / "docs" / "large-galleries.md"
+WHAT_CHANGES = ROOT / "docs" / "what-rdh-changes.md"
 SHAPES = {"4096x64": "4,096 x 64", "262144x64": "262,144 x 64", "1x1": "1 x 1"}
 PROVIDERS = {
     "rdh_ext": "**rdh_ext**",
@@ -296,8 +300,12 @@ def rendered(text: str, name: str, section: Callable[[], str]) -> str:
     return before + begin + (f"{filled}\n" if filled else "") + end + after
 
 
+REPRODUCED: dict[str, Callable[[], str]] = {
+    name: functools.partial(reproduced.table, name) for name in ("digits", "digits-raw")
+}
 SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
-    README: {"demo": demo, "amplifier": amplifier, "pairwise": pairwise, "hamming": hamming},
+    README: {"demo": demo, **REPRODUCED, "amplifier": amplifier, "pairwise": pairwise, "hamming": hamming},
+    WHAT_CHANGES: {**REPRODUCED, "parts": reproduced.parts},
     LARGE_GALLERIES: {"streaming": streaming},
 }
 

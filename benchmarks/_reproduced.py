@@ -1,0 +1,84 @@
+"""Tables of documents from what ``rdh reproduce`` has left in results/: mAP and dead bits without and with RDH."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def table(regime: str) -> str:
+    """mAP and, of the longest codes, dead bits of every method; nothing before it has been measured."""
+    where = RESULTS / regime / "table1.json"
+    if not where.exists():
+        return "not measured yet"
+    content = json.loads(where.read_bytes())
+    bits = sorted({cell["bits"] for cell in content["cells"]})
+    head = ["mAP", *(f"{each} bits" for each in bits), f"dead bits a step, {bits[-1]} bits"]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for method in dict.fromkeys(cell["method"] for cell in content["cells"]):
+        for variant in ("plain", "rdh"):
+            cells = {
+                cell["bits"]: cell
+                for cell in content["cells"]
+                if (cell["method"], cell["variant"]) == (method, variant)
+            }
+            label = cells[bits[-1]]["label"] if variant == "plain" else "+ RDH"
+            row = [_value(cells[each], _differs(content, method, each) if variant == "rdh" else "") for each in bits]
+            lines.append("| " + " | ".join([label, *row, f"{cells[bits[-1]]['dead_per_step']['mean']:,.0f}"]) + " |")
+    return "\n".join([*lines, "", _how(content)])
+
+
+def _value(cell: dict[str, Any], mark: str) -> str:
+    value = cell["map"]
+    spread = "" if value["std"] is None else f" ± {value['std']:.3f}"
+    return f"{value['mean']:.3f}{spread}{mark}"
+
+
+def _differs(content: dict[str, Any], method: str, bits: int) -> str:
+    """An arrow where the 95 % interval of the difference, seed by seed, does not hold 0."""
+    [found] = [each for each in content["differences"] if (each["method"], each["bits"]) == (method, bits)]
+    low, high = found["map"]["low_95"], found["map"]["high_95"]
+    if low is None or low <= 0 <= high:
+        return ""
+    return " ▲" if low > 0 else " ▼"
+
+
+def _how(content: dict[str, Any]) -> str:
+    items, seeds = content["data"]["items"], max(cell["map"]["n"] for cell in content["cells"])
+    counts = ", ".join(
+        f"{items[role]:,} {words}" for role, words in (("query", "queries"), ("train", "training images"))
+    )
+    versions = content["versions"]
+    return (
+        f"Mean ± standard deviation over {seeds} seeds; {counts}, a gallery of {items['gallery']:,}. ▲ and ▼: with RDH "
+        f"higher or lower,\nby a 95 % confidence interval of the difference seed by seed. torch "
+        f"{' and '.join(versions['torch'])}, one CPU thread for each training:\n`{content['command']}`."
+    )
+
+
+def parts() -> str:
+    """mAP and dead bits of DPSH, DHN and DSDH with each part of RDH by itself; nothing before it has been measured."""
+    where = RESULTS / "digits_parts.csv"
+    if not where.exists():
+        return "not measured yet"
+    with where.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    regimes = list(dict.fromkeys(row["regime"] for row in rows))
+    head = ["", *(f"{words}, {regime}" for regime in regimes for words in ("mAP", "dead bits"))]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for method, variant in dict.fromkeys((row["method"], row["variant"]) for row in rows):
+        cells = [f"{method.upper()}, {variant}"]
+        for regime in regimes:
+            mine = [row for row in rows if (row["regime"], row["method"], row["variant"]) == (regime, method, variant)]
+            maps = [float(row["map"]) for row in mine]
+            cells.append(f"{fmean(maps):.3f} ± {stdev(maps):.3f}")
+            cells.append(f"{fmean(float(row['dead_per_step']) for row in mine):,.0f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    seeds, of = len({row["seed"] for row in rows}), int(rows[0]["bits_per_step"])
+    lines += ["", f"64 bits, {seeds} seeds; dead bits per step of {of:,}: `python benchmarks/digits_parts.py`."]
+    return "\n".join(lines)
