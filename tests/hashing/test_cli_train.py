@@ -162,6 +162,7 @@ class TestRun:
         np.save("y.npy", np.eye(3, dtype=np.uint8)[np.arange(90) % 3])
         words = ["train", "--features", "x.npy", "--labels", "y.npy", "--set", "data.query_items=5", "--bits", "8"]
         words += ["--set", "data.train_items=10", "--epochs", "2", "--batch-size", "8", "--out", "run"]
+        words += ["--set", "validation.items=40"]
         assert "8 bits, features: 90 of 6 numbers, 3 classes" in output(capsys, [*words, "--no-tensorboard"])
         output(capsys, ["encode", "all", "--model", "run", "--features", "x.npy", "--labels", "y.npy"])
         codes, labels = CodeSet("all").load()

@@ -238,8 +238,9 @@ class TestFingerprint:
         assert (split.seed, split.items) == (0, 80)
         for role in ROLES:
             assert torch.equal(getattr(split, role), getattr(data, role).indices)
-        fewer, _ = hold_out(replace(data, gallery=data.train), 4, seed=0)
-        assert len(fewer.split().train) == 8
+        with pytest.warns(UserWarning, match="1 of 12 training items are held out"):
+            fewer, _ = hold_out(replace(data, gallery=data.train), 4, seed=0)
+        assert len(fewer.split().train) == 11
         data.split().save(tmp_path / "split.npz")
         Split.load(tmp_path / "split.npz", self.LABELS)
         bare = replace(data, made_by=None).split()
@@ -255,6 +256,54 @@ class TestFingerprint:
         assert split.query.tolist() == [10, 11, 12]
         assert split.train.tolist() == [4, 2]
         check_split(split, split.items)
+
+
+class TestHoldOut:
+    """Which items choose the epoch."""
+
+    @staticmethod
+    def data(train: int, spare: int) -> RetrievalData:
+        source, labels = TensorSource(torch.zeros(train + spare + 5, 1)), torch.zeros(train + spare + 5).long()
+        places = torch.arange(train + spare + 5)
+        parts = (Part(source, each, labels[each]) for each in (places[-5:], places[:train], places[:-5]))
+        query, trained, gallery = parts
+        return RetrievalData("some", "", 1, query, trained, gallery)
+
+    @pytest.mark.parametrize(
+        ("items", "spare", "held"), [(300, 300, 300), (300, 299, 299), (300, 100, 100), (100, 100, 100), (7, 7, 7)]
+    )
+    def test_items_of_the_gallery(self, items: int, spare: int, held: int) -> None:
+        data = self.data(60, spare)
+        assert warnings_of(hold_out, data, items, 0) == []
+        same, validation = hold_out(data, items, seed=0)
+        assert same is data
+        assert validation is not None
+        assert len(validation.indices.unique()) == held
+        assert not torch.isin(validation.indices, torch.cat([data.train.indices, data.query.indices])).any()
+
+    @pytest.mark.parametrize(
+        ("items", "train", "spare", "held"),
+        [(300, 60, 99, 6), (300, 60, 0, 6), (4, 60, 3, 4), (5, 9, 0, 1), (5, 2, 0, 1), (1000, 20_000, 0, 1000)],
+    )
+    def test_a_tenth_of_the_training_items_at_most(self, items: int, train: int, spare: int, held: int) -> None:
+        data = self.data(train, spare)
+        assert warnings_of(hold_out, data, items, 0) == [
+            f"some: {held:,} of {train:,} training items are held out to choose the epoch, and not trained on: "
+            f"validation.items={items}, and {spare} items of the gallery are not trained on; validation.items=0 keeps "
+            "all and takes the last epoch"
+        ]
+        with pytest.warns(UserWarning, match="held out"):
+            fewer, validation = hold_out(data, items, seed=0)
+        assert validation is not None
+        assert (len(validation), len(fewer.train)) == (held, train - held)
+        assert torch.equal(torch.cat([fewer.train.indices, validation.indices]).sort().values, data.train.indices)
+        assert fewer.gallery is data.gallery
+
+    def test_none(self) -> None:
+        for items, train in ((0, 60), (5, 1)):
+            data = self.data(train, 0)
+            assert warnings_of(hold_out, data, items, 0) == []
+            assert hold_out(data, items, seed=0) == (data, None)
 
 
 class TestLabels:

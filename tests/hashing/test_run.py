@@ -210,7 +210,7 @@ class TestBegin:
         )
         first = run(recipe, options_of(tmp_path / "run"))
         assert run(recipe, options_of(tmp_path / "run", resume=True)) == first
-        assert first["items"] == {"query": 15, "train": 12, "gallery": 45}  # half of 24 are held out
+        assert first["items"] == {"query": 15, "train": 22, "gallery": 45}  # a tenth of 24 is held out
 
     def test_what_is_wrong_leaves_no_folder(self, tmp_path: Path) -> None:
         for recipe, message in (

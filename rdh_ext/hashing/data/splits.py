@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from .labels import digest_of, label_bytes, name_bytes, update_with
+from .notices import warn
 from .preprocessing import Preprocessing
 from .sources import ImageFiles, Source, TensorSource
 from .split_files import ROLES, read_split, write_split
 
 _LOOKED_AT = 64
 """Items of a part in memory whose values are in its fingerprint."""
+_SPARE_ENOUGH = 100
+"""Items that choose an epoch well enough, so that training items are left alone."""
 
 
 @dataclass(frozen=True)
@@ -268,9 +271,10 @@ def cut(source: Source, labels: Tensor, split: Split) -> tuple[Part, Part, Part]
 def hold_out(data: RetrievalData, items: int, seed: int) -> tuple[RetrievalData, Part | None]:
     """Sets items aside that choose among the epochs of a training, which queries must not do.
 
-    They are gallery items that are neither queries nor training items, where there are enough of them: their labels
-    choose an epoch and nothing else, and the training set stays what the protocol says. Else they are training items,
-    half of them at most, which are then not trained on.
+    They are gallery items that are neither queries nor training items, where there are at least ``min(items, 100)`` of
+    these, and as many of them as there are, ``items`` at most: their labels choose an epoch and nothing else, and the
+    training set stays what the protocol says. Else they are training items, a tenth of them at most (one where there
+    are fewer than ten), which are then not trained on; a warning says so.
 
     Args:
         data: as its protocol says.
@@ -279,6 +283,9 @@ def hold_out(data: RetrievalData, items: int, seed: int) -> tuple[RetrievalData,
 
     Returns:
         The data to train on (``data`` itself in the first case), and the items, None for none.
+
+    Warns:
+        UserWarning: training items are held out.
 
     Example:
         >>> from rdh_ext.hashing.data import hold_out, load_digits
@@ -291,10 +298,15 @@ def hold_out(data: RetrievalData, items: int, seed: int) -> tuple[RetrievalData,
     generator = torch.Generator().manual_seed(seed)
     is_trained = torch.isin(data.gallery.indices, data.train.indices) & (data.gallery.source is data.train.source)
     spare = torch.nonzero(~is_trained).flatten()
-    if len(spare) >= items:
+    if len(spare) >= min(items, _SPARE_ENOUGH):
         return data, data.gallery.at(spare[torch.randperm(len(spare), generator=generator)[:items]])
-    order = torch.randperm(len(data.train), generator=generator)
-    items = min(items, len(order) // 2)
-    if items < 1:
+    held = min(items, max(1, len(data.train) // 10), len(data.train) - 1)
+    if held < 1:
         return data, None
-    return replace(data, train=data.train.at(order[items:].sort().values)), data.train.at(order[:items])
+    warn(
+        f"{data.name}: {held:,} of {len(data.train):,} training items are held out to choose the epoch, and not "
+        f"trained on: validation.items={items}, and {len(spare):,} items of the gallery are not trained on; "
+        "validation.items=0 keeps all and takes the last epoch"
+    )
+    order = torch.randperm(len(data.train), generator=generator)
+    return replace(data, train=data.train.at(order[held:].sort().values)), data.train.at(order[:held])
