@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_layouts import make_images, sizes, warnings_of, write_list
-from listed_images import IDS, NAMES, check, write_lists
+import torch
+from data_layouts import error_of, make_images, sizes, warnings_of, write_list
+from listed_images import IDS, NAMES, check, many_hot, write_lists
 
 from rdh_ext.hashing.data import known_lists, load_coco, load_imagenet100, load_nuswide21
 from rdh_ext.hashing.data.image_files import PHOTOS
@@ -65,3 +66,22 @@ def test_usual_sizes_are_not_said(root: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(known_lists, "COCO", known)
     write_lists(root)
     assert warnings_of(load_coco, root=str(root)) == []
+
+
+def test_training_images_of_the_gallery_as_the_archive_of_nus_wide_has_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, places in (("test", [9, 0]), ("database", range(1, 9))):
+        write_list(root / f"{name}_img.txt", [NAMES[place] for place in places])
+        write_list(root / f"{name}_label_onehot.txt", [many_hot(place) for place in places])
+    known = known_lists.Known("nuswide21", "NUS-WIDE", 4, 5000, (2, 4, 8))
+    monkeypatch.setattr(known_lists, "NUSWIDE21", known)
+    options: dict[str, Any] = {"root": str(root), "train_items": 1}
+    assert warnings_of(load_nuswide21, 3, **options) == []
+    data = load_nuswide21(3, **options)
+    assert sizes(data) == (2, 4, 8)
+    assert torch.isin(data.train.indices, data.gallery.indices).all()
+    assert data.train.labels.any(dim=0).all()
+    message = error_of(load_nuswide21, root=str(root))  # 500 of each class
+    assert message.startswith(f"{root}: no list for train, and split_per_class: class ")
+    assert message.endswith("; train_items=... says how many of the gallery are drawn")

@@ -133,6 +133,49 @@ class TestThreeLists:
         assert message.startswith(f"{root}: the lists say which images are queries; leave out split=")
 
 
+class TestTwoLists:
+    """Queries and gallery; what is trained on is drawn."""
+
+    @pytest.fixture
+    def two(self, root: Path) -> dict[str, Any]:
+        write_lists(root, labels=lambda place: str(IDS[place]))
+        (root / "train.txt").unlink()
+        return {"root": str(root), "train_items": 2}
+
+    def test_drawn_by_seed(self, root: Path, two: dict[str, Any]) -> None:
+        data = load_lists(3, **two)
+        assert sizes(data) == (2, 6, 8)
+        assert torch.bincount(data.train.labels).tolist() == [2, 2, 2]
+        assert torch.isin(data.train.indices, data.gallery.indices).all()
+        for place, index in enumerate(data.train.indices.tolist()):
+            assert IDS[NAMES.index(data.train.source.name(index).removeprefix(f"{root}/"))] == data.train.labels[place]
+        assert [grey(data.gallery, place) for place in range(8)] == LISTS["gallery"]
+        assert torch.equal(data.train.indices, load_lists(3, **two).train.indices)
+        assert not torch.equal(data.train.indices, load_lists(4, **two).train.indices)
+        split, other = data.split(), load_lists(4, **two).split()
+        assert (split.seed, split.items, split.data) == (3, 10, other.data)
+        assert split.protocol == "as query.txt, gallery.txt say, 6 training items of the gallery"
+
+    @pytest.mark.parametrize(("options", "items"), [({"per_class": False}, 2), ({"train_items": None}, 8)])
+    def test_other_choices(self, two: dict[str, Any], options: dict[str, Any], items: int) -> None:
+        assert sizes(load_lists(**{**two, **options})) == (2, items, 8)
+
+    def test_number_must_be_given(self, root: Path, two: dict[str, Any]) -> None:
+        assert error_of(load_lists, root=str(root)) == (
+            f"{root}: no list for train; name it: train=..., or say how many images of each class to draw from the "
+            "gallery: train_items=..."
+        )
+        assert " how many images to draw " in error_of(load_lists, root=str(root), per_class=False)
+        assert error_of(load_lists, root=str(root), train_items=500, per_class=False) == (
+            f"{root}: no list for train, and train_items: at most the 8 items of the gallery, got 500; train_items=... "
+            "says how many of the gallery are drawn"
+        )
+
+    def test_queries_in_the_gallery(self, root: Path, two: dict[str, Any]) -> None:
+        write_list(root / "query.txt", [f"{NAMES[8]} {IDS[8]}"])
+        assert "1 images are both in" in error_of(load_lists, **two)
+
+
 class TestRefused:
     """What would make numbers worthless, before any work."""
 

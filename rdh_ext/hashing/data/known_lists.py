@@ -28,7 +28,8 @@ def load_coco(
     """MS-COCO by its list files: 80 classes, several labels each, mAP@5000.
 
     The paper's protocol: 5,000 queries at random, the other 117,218 images are gallery, and 10,000 of them are trained
-    on. Three lists are taken as they are; other sizes than these are said. One list of all images is split by seed.
+    on. Three lists are taken as they are; other sizes than these are said. Without a list of training images they
+    are drawn from the gallery by seed; one list of all images is split by seed.
 
     Args:
         seed, root, lists, strip, train, query, gallery, pool, query_items, train_items, split: as :func:`load_lists`,
@@ -71,8 +72,9 @@ def load_nuswide21(
     """NUS-WIDE with its 21 most frequent classes by its list files: several labels each, mAP@5000.
 
     The paper's protocol: 100 queries of each class, the other 193,734 images are gallery, and 500 of each class are
-    trained on. Three lists are taken as they are; other sizes than these are said. One list of all images, as
-    ``img_tc21.txt`` with ``targets_onehot_tc21.txt``, is split by seed.
+    trained on. Three lists are taken as they are; other sizes than these are said. Without a list of
+    training images, as in the archive that goes round, they are drawn from the gallery by seed; one list of all images,
+    as ``img_tc21.txt`` with ``targets_onehot_tc21.txt``, is split by seed.
 
     Args:
         seed, root, lists, strip, train, query, gallery, pool, query_items, train_items, split: as :func:`load_lists`,
@@ -115,7 +117,8 @@ def load_imagenet100(
     """100 classes of ImageNet by the list files that go round: one label each, mAP@1000.
 
     5,000 queries (50 of each class), 128,503 gallery images, of which 13,000 (130 of each class) are trained on. Three
-    lists are taken as they are; other sizes than these are said. One list of all images is split by seed.
+    lists are taken as they are; other sizes than these are said. Without a list of training images they are drawn from
+    the gallery by seed; one list of all images is split by seed.
 
     Args:
         seed, root, lists, strip, train, query, gallery, pool, query_items, train_items, split: as :func:`load_lists`,

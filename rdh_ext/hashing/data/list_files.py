@@ -50,7 +50,7 @@ class ListName:
 
 
 def find_lists(folder: Path, given: dict[str, str | None]) -> dict[str, ListName]:
-    """The lists of a folder, by role: train, query and gallery, or pool alone.
+    """The lists of a folder, by role: train, query and gallery, the latter two alone, or pool alone.
 
     Args:
         folder: with the lists.
@@ -77,7 +77,7 @@ def find_lists(folder: Path, given: dict[str, str | None]) -> dict[str, ListName
         if pools:
             return {"pool": _named(folder, "pool", _only(folder, "pool", pools), files)}
     missing = [role for role in ROLE_WORDS if role not in found]
-    if missing:
+    if missing and missing != ["train"]:
         raise ValueError(_no_list(folder, missing[0], files, bool(found)))
     return found
 

@@ -16,10 +16,13 @@ from .image_files import PHOTOS, Named, check_there, merge_same, one_item_each, 
 from .labels import digest_of, number_of_classes, one_hot_as_ids, say_without_label
 from .list_files import ListFile, find_lists, read_list
 from .notices import warn
-from .protocols import Pool
+from .protocols import Pool, Usual, draw_train
 from .sources import ImageFiles
 from .split_files import ROLES
 from .splits import Part, RetrievalData, Split, cut
+
+_OF_A_POOL = Usual(500)
+"""Training items of each class, of one list."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def load_lists(
     gallery: str | None = None,
     pool: str | None = None,
     query_items: int = 100,
-    train_items: int | None = 500,
+    train_items: int | None = _OF_A_POOL,
     per_class: bool = True,
     split: str | None = None,
     classes: int | None = None,
@@ -93,18 +96,20 @@ def load_lists(
     ``test.txt``, ``gallery.txt`` or ``database.txt``, also with something in front (``my_Train.txt``, ``my_DB.txt``).
     Each line is ``<path> <class id>`` or ``<path> 0 1 0 ...`` with one number for each class; or the paths are in
     ``train_img.txt`` and the labels in ``train_label_onehot.txt`` or ``train_label.txt``. Training images may be in
-    the gallery, by the same paths. Or one list (``pool``, or ``img_tc10.txt`` with ``targets_onehot_tc10.txt``) is
-    split by seed. Where every image has exactly one label the labels become class ids.
+    the gallery, by the same paths; where they have no list, ``train_items`` are drawn from the gallery by seed. Or one
+    list (``pool``, or ``img_tc10.txt`` with ``targets_onehot_tc10.txt``) is split by seed. Where every image has
+    exactly one label the labels become class ids.
 
     Args:
-        seed: of the split of one list; of no influence on three.
+        seed: of the split of one list, or of the choice of training items of a gallery; of no influence on three.
         root: the folder in which relative paths begin.
         lists: the folder with the lists; None means ``root``.
         strip: beginning of the paths that is taken off, a folder of somebody else's machine.
         train, query, gallery: names of lists; None looks for them. ``gallery="train.txt"`` searches training images.
         pool: name of one list of everything.
         query_items, train_items: of one list: how many of each class, or of all where ``per_class`` is False;
-            ``train_items=None`` trains on the whole gallery.
+            ``train_items=None`` trains on the whole gallery. Of lists of queries and gallery alone, ``train_items``
+            must be given.
         per_class: see :func:`split_per_class`; False see :func:`split_random`.
         split: file of a saved split of one list, in place of the three before.
         classes: C of class ids; None means one more than the largest.
@@ -144,6 +149,11 @@ def load_known(known: Known, seed: int, place: Place, pool: Pool) -> RetrievalDa
     lists = {role: read_list(name) for role, name in find_lists(place.folder, dict(place.given)).items()}
     if "pool" not in lists and pool.split is not None:
         raise ValueError(f"{place.folder}: the lists say which images are queries; leave out split={pool.split!r}")
+    if not {"train", "pool"} & set(lists) and isinstance(pool.train_items, Usual):
+        raise ValueError(
+            f"{place.folder}: no list for train; name it: train=..., or say how many images "
+            f"{'of each class ' if pool.per_class else ''}to draw from the gallery: train_items=..."
+        )
     _check_columns(list(lists.values()))
     files = [Named(lists[role].name, paths) for role, paths in place.strip_all(lists).items()]
     source, named = one_item_each(files, place.root)
@@ -155,22 +165,38 @@ def load_known(known: Known, seed: int, place: Place, pool: Pool) -> RetrievalDa
     labels = dict(zip(lists, kept, strict=True))
     if "pool" in lists:
         return _pooled(known, seed, source, indices["pool"], labels["pool"], pool)
-    for role in ("train", "gallery"):
+    for role in [role for role in ("train", "gallery") if role in lists]:
         query = (lists["query"].name, indices["query"])
         refuse_common(known.name, source, query, (lists[role].name, indices[role]))
+    given = [role for role in ROLES if role in lists]
+    joined = torch.cat([indices[role] for role in given])
+    digest = digest_of(torch.cat([labels[role] for role in given]), (source.paths[index] for index in joined.tolist()))
+    protocol = f"as {', '.join(os.path.basename(lists[role].name) for role in given)} say"
+    if "train" not in lists:
+        drawn = _drawn(place, labels["gallery"], pool, seed)
+        indices["train"], labels["train"] = indices["gallery"][drawn], labels["gallery"][drawn]
+        protocol += f", {len(drawn):,} training items of the gallery"
     parts = {role: Part(source, indices[role], labels[role]) for role in ROLES}
-    joined = torch.cat([indices[role] for role in ROLES])
-    digest = digest_of(torch.cat([labels[role] for role in ROLES]), (source.paths[index] for index in joined.tolist()))
-    protocol = f"as {', '.join(os.path.basename(lists[role].name) for role in ROLES)} say"
     split = Split(
         query=indices["query"],
         train=indices["train"],
         gallery=indices["gallery"],
         protocol=protocol,
+        seed=None if "train" in lists else seed,
         items=len(source),
         data=digest,
     )
     return _described(known, parts, split)
+
+
+def _drawn(place: Place, gallery: Tensor, pool: Pool, seed: int) -> Tensor:
+    """Places in the gallery of the training items, where no list names them."""
+    try:
+        return draw_train(gallery, pool.train_items, per_class=pool.per_class, seed=seed)
+    except ValueError as error:
+        raise ValueError(
+            f"{place.folder}: no list for train, and {error}; train_items=... says how many of the gallery are drawn"
+        ) from None
 
 
 def _pooled(known: Known, seed: int, source: ImageFiles, index: Tensor, labels: Tensor, pool: Pool) -> RetrievalData:

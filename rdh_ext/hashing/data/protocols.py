@@ -13,6 +13,10 @@ from .sources import Source
 from .splits import Split, check_split
 
 
+class Usual(int):
+    """A number that is taken where nobody gives one."""
+
+
 def split_per_class(labels: Tensor, query_per_class: int, train_per_class: int | None, seed: int) -> Split:
     """The paper's protocol for CIFAR-10 and NUS-WIDE: so many queries and training items of every class.
 
