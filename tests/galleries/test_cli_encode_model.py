@@ -96,6 +96,12 @@ class TestImages:
         assert list(picture_files("--pictures", Path("pictures"))) == pictures  # what rdh search --pictures takes
         assert len(codes.unique(dim=0)) > 4
 
+    def test_hidden_files_are_left_out(self, tmp_path: Path) -> None:
+        for name in ("b/1.PNG", "b/.1.png", ".c/1.png", "a.jfif", "a.txt", ".png"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        assert list(picture_files("--images", tmp_path)) == [tmp_path / "a.jfif", tmp_path / "b/1.PNG"]
+
     def test_a_list_with_labels(self, pictures: list[Path], capsys: Printed) -> None:
         chosen = [pictures[5], pictures[0], pictures[5], pictures[8].absolute()]
         Path("lists").mkdir()

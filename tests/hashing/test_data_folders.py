@@ -13,8 +13,8 @@ import pytest
 import torch
 from data_layouts import ROLES, error_of, files_of, grey, make_image, make_images, sizes, warnings_of
 
+from rdh_ext.cli.picture_files import SUFFIXES
 from rdh_ext.hashing.data import hold_out, load_folders
-from rdh_ext.hashing.data.folders import SUFFIXES
 from rdh_ext.hashing.data.image_files import PHOTOS
 
 pytest.importorskip("PIL")
@@ -95,6 +95,20 @@ class TestRoles:
         assert message.startswith(
             f"{tmp_path}: no folder for query (query or test), it has ask, gallery, train; name it:"
         )
+
+    @pytest.mark.parametrize("other", ["val", "Valid", "validation", "dev", "eval"])
+    def test_train_and_another_role_are_no_classes(self, tmp_path: Path, other: str) -> None:
+        make_images(tmp_path / other, ["dog/1.png", "cat/0.png"])
+        make_images(tmp_path / "Train", FILES)
+        assert error_of(load_folders, root=str(tmp_path)) == (
+            f"{tmp_path}: {other} and Train are roles, and no classes; to search training images: query={other} and "
+            "gallery=Train"
+        )
+        assert sizes(load_folders(root=str(tmp_path), query=other, gallery="Train")) == (2, 6, 6)
+        make_images(tmp_path / "plane", ["1.png", "2.png"])  # one of several: a class that is called so
+        make_images(tmp_path / other, ["1.png", "2.png"])
+        data = load_folders(root=str(tmp_path), query_items=1, train_items=1)
+        assert data.classes == 3
 
     @pytest.mark.parametrize("link", [True, False])
     def test_training_images_that_are_in_the_gallery_are_the_same_items(self, tmp_path: Path, link: bool) -> None:
@@ -238,8 +252,8 @@ class TestClasses:
     def test_too_few_images(self, tmp_path: Path) -> None:
         make_images(tmp_path, FILES)
         assert error_of(load_folders, root=str(tmp_path)) == (
-            "split_per_class: class 0 must have at least 600 images (100 query + 500 train), got 2; query_items and "
-            "train_items say how many"
+            "split_per_class: class 0 (ant) must have at least 600 images (100 query + 500 train), got 2; query_items "
+            "and train_items say how many"
         )
 
     def test_nothing_there(self, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..._extras import require
+from ...cli.picture_files import is_picture
 from .image_files import PHOTOS, Named, check_there, merge_same, one_item_each, refuse_common, shown
 from .labels import digest_of
 from .list_files import ROLE_WORDS
@@ -19,10 +20,8 @@ from .sources import ImageFiles
 from .split_files import ROLES
 from .splits import Part, RetrievalData, Split, cut
 
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2")
-)
-"""Of files that are taken for images, in small or capital letters."""
+_ASKED = ("val", "valid", "validation", "dev", "eval")
+"""Names that folders beside ``train`` have, and classes do not."""
 
 
 def load_folders(
@@ -109,7 +108,7 @@ def load_folders(
     if roles:
         parts, made_by = _parts(source, roles, indices, labels)
     else:
-        parts, made_by = _pooled(source, seed, indices["pool"], labels["pool"], pool)
+        parts, made_by = _pooled(source, seed, indices["pool"], labels["pool"], pool, names)
     items = len(torch.cat([parts[role].indices for role in ROLES]).unique())
     return RetrievalData(
         name="folders",
@@ -143,6 +142,13 @@ def _find_roles(root: Path, given: Mapping[str, str | None]) -> dict[str, str]:
                 )
             found[role] = names[0]
     missing = [role for role in ROLE_WORDS if role not in found]
+    if len(folders) == 2 and list(found) == ["train"] and given["train"] is None:
+        other = next(name for name in folders if name != found["train"])
+        if other.lower() in _ASKED:
+            raise ValueError(
+                f"{root}: {other} and {found['train']} are roles, and no classes; to search training images: "
+                f"query={other} and gallery={found['train']}"
+            )
     # one such name alone may well be a class: a train
     if missing and len(found) < 2 and not any(given.values()):
         return {}
@@ -170,8 +176,7 @@ def _images_in(folder: str) -> list[str]:
     found = []
     for above, inside, files in os.walk(folder, onerror=_refuse):
         inside[:] = [name for name in inside if not name.startswith(".")]
-        images = [name for name in files if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")]
-        found += [os.path.relpath(os.path.join(above, name), folder) for name in images]
+        found += [os.path.relpath(os.path.join(above, name), folder) for name in files if is_picture(name)]
     return sorted(found)
 
 
@@ -216,8 +221,10 @@ def _copies(source: ImageFiles, roles: Mapping[str, str], indices: Mapping[str, 
     return same
 
 
-def _pooled(source: ImageFiles, seed: int, index: Tensor, labels: Tensor, pool: Pool) -> tuple[dict[str, Part], Split]:
+def _pooled(
+    source: ImageFiles, seed: int, index: Tensor, labels: Tensor, pool: Pool, class_names: list[str]
+) -> tuple[dict[str, Part], Split]:
     """Folders without roles, split."""
     source = ImageFiles([source.paths[each] for each in index.tolist()], source.root)
-    split = pool.divide(source, labels, seed, source.paths)
+    split = pool.divide(source, labels, seed, source.paths, class_names)
     return dict(zip(ROLES, cut(source, labels, split), strict=True)), split

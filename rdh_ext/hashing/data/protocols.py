@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,14 @@ class Usual(int):
     """A number that is taken where nobody gives one."""
 
 
-def split_per_class(labels: Tensor, query_per_class: int, train_per_class: int | None, seed: int) -> Split:
+def split_per_class(
+    labels: Tensor,
+    query_per_class: int,
+    train_per_class: int | None,
+    seed: int,
+    *,
+    class_names: Sequence[str] = (),
+) -> Split:
     """The paper's protocol for CIFAR-10 and NUS-WIDE: so many queries and training items of every class.
 
     One label each: from every class ``query_per_class`` images become queries, the rest of the class is gallery, and
@@ -35,6 +43,7 @@ def split_per_class(labels: Tensor, query_per_class: int, train_per_class: int |
         query_per_class, train_per_class: numbers of images, at least 1; ``train_per_class=None`` trains on the whole
             gallery.
         seed: decides everything; the global random state is neither used nor changed.
+        class_names: of the classes 0, 1, ..., for the message.
 
     Raises:
         ValueError: a number below 1; a class has too few images; the message names it.
@@ -53,7 +62,7 @@ def split_per_class(labels: Tensor, query_per_class: int, train_per_class: int |
         _at_least_1(op, "train_per_class", train_per_class)
     generator = torch.Generator().manual_seed(seed)
     draw = _of_each_class if labels.dim() == 1 else _of_each_label
-    query, train, gallery = draw(labels, query_per_class, train_per_class or 0, generator)
+    query, train, gallery = draw(labels, query_per_class, train_per_class or 0, generator, class_names)
     query, train, gallery = (part[torch.randperm(len(part), generator=generator)] for part in (query, train, gallery))
     protocol = f"per class: {query_per_class:,} query, {_number(train_per_class)} train"
     return Split(
@@ -124,7 +133,14 @@ class Pool:
     split: str | None = None
     """A saved split that takes the place of the rest."""
 
-    def divide(self, source: Source, labels: Tensor, seed: int, names: list[str] | None = None) -> Split:
+    def divide(
+        self,
+        source: Source,
+        labels: Tensor,
+        seed: int,
+        names: list[str] | None = None,
+        class_names: Sequence[str] = (),
+    ) -> Split:
         """The split of these items.
 
         Raises:
@@ -132,9 +148,12 @@ class Pool:
         """
         if self.split is not None:
             return Split.load(Path(self.split), labels, names)
-        draw = split_per_class if self.per_class else split_random
+        numbers = (self.query_items, self.train_items, seed)
         try:
-            split = draw(labels, self.query_items, self.train_items, seed)
+            if self.per_class:
+                split = split_per_class(labels, *numbers, class_names=class_names)
+            else:
+                split = split_random(labels, *numbers)
         except ValueError as error:
             raise ValueError(f"{error}; query_items and train_items say how many") from None
         split = replace(split, data=digest_of(labels, names))
@@ -143,14 +162,14 @@ class Pool:
 
 
 def _of_each_class(
-    labels: Tensor, queries: int, training: int, generator: torch.Generator
+    labels: Tensor, queries: int, training: int, generator: torch.Generator, class_names: Sequence[str] = ()
 ) -> tuple[Tensor, Tensor, Tensor]:
     query, train, gallery = [], [], []
     needed = queries + training
     for label in torch.unique(labels).tolist():
         members = torch.nonzero(labels == label).flatten()
         if len(members) < max(needed, queries + 1):
-            raise _too_few(label, queries, training, len(members))
+            raise _too_few(_called(label, class_names), queries, training, len(members))
         members = members[torch.randperm(len(members), generator=generator)]
         query.append(members[:queries])
         gallery.append(members[queries:])
@@ -159,7 +178,7 @@ def _of_each_class(
 
 
 def _of_each_label(
-    labels: Tensor, queries: int, training: int, generator: torch.Generator
+    labels: Tensor, queries: int, training: int, generator: torch.Generator, class_names: Sequence[str] = ()
 ) -> tuple[Tensor, Tensor, Tensor]:
     counts = labels.sum(dim=0)
     order = [label for label in torch.argsort(counts, stable=True).tolist() if counts[label]]
@@ -171,7 +190,8 @@ def _of_each_label(
     for label in order:
         members = torch.nonzero(labels[:, label] & is_free).flatten()
         if len(members) < queries + training:
-            raise _too_few(label, queries, training, int(counts[label]), f", {len(members):,} of them not drawn")
+            more = f", {len(members):,} of them not drawn"
+            raise _too_few(_called(label, class_names), queries, training, int(counts[label]), more)
         drawn = members[torch.randperm(len(members), generator=generator)[: queries + training]]
         is_free[drawn] = False
         is_query[drawn[:queries]] = True
@@ -179,7 +199,11 @@ def _of_each_label(
     return torch.nonzero(is_query).flatten(), torch.cat(train), torch.nonzero(~is_query).flatten()
 
 
-def _too_few(label: int, queries: int, training: int, got: int, more: str = "") -> ValueError:
+def _called(label: int, class_names: Sequence[str]) -> str:
+    return f"{label} ({class_names[label]})" if label < len(class_names) else str(label)
+
+
+def _too_few(label: str, queries: int, training: int, got: int, more: str = "") -> ValueError:
     return ValueError(
         f"split_per_class: class {label} must have at least {queries + max(training, 1)} images "
         f"({queries} query + {max(training, 1)} train), got {got:,}{more}"
