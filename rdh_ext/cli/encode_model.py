@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .._image_names import SUFFIXES
 from ..retrieval import CodeSet, CodeSetWriter
 from ..retrieval.sets.arrays import Array, npy_array
 from ..retrieval.sets.manifest import LabelFormat, codes_in_words
 from ..retrieval.sets.meaning import labels_of
 from .arguments import CommandError, check_device
-from .picture_files import SUFFIXES, picture_files
+from .picture_files import picture_files
 from .progress import Bar
 
 if TYPE_CHECKING:

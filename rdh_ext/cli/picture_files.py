@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from .._image_names import is_image
 from .arguments import CommandError
-
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2")
-)
-"""Of files that are taken for images, in small or capital letters: here and in data sets of folders."""
-
-
-def is_picture(name: str) -> bool:
-    """Whether a file is an image by its name, and not hidden."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
 
 
 def picture_files(option: str, where: Path) -> Iterator[Path]:
     """Their paths in the order of the items.
 
     In a folder, that of their names, folder by folder, as class folders have them; without hidden files, and what is in
-    hidden folders. In a text file, line by line;
-    relative to the folder that the file is in.
+    hidden folders. In a text file, line by line; relative to the folder that the file is in.
 
     Raises:
         CommandError: ``where`` is no text file; ``option`` is what named it.
         OSError: it cannot be read.
     """
     if where.is_dir():
-        found = {path.relative_to(where).parts: path for path in where.rglob("*") if is_picture(path.name)}
+        found = {path.relative_to(where).parts: path for path in where.rglob("*") if is_image(path.name)}
         for parts in sorted(parts for parts, path in found.items() if path.is_file()):
             if not any(part.startswith(".") for part in parts):
                 yield found[parts]

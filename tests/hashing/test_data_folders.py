@@ -13,7 +13,7 @@ import pytest
 import torch
 from data_layouts import ROLES, error_of, files_of, grey, make_image, make_images, sizes, warnings_of
 
-from rdh_ext.cli.picture_files import SUFFIXES
+from rdh_ext._image_names import SUFFIXES
 from rdh_ext.hashing.data import hold_out, load_folders
 from rdh_ext.hashing.data.image_files import PHOTOS
 

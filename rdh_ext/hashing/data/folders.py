@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..._extras import require
-from ...cli.picture_files import is_picture
+from ..._image_names import is_image
 from .image_files import PHOTOS, Named, check_there, merge_same, one_item_each, refuse_common, shown
 from .labels import digest_of
 from .list_files import ROLE_WORDS
@@ -176,7 +176,7 @@ def _images_in(folder: str) -> list[str]:
     found = []
     for above, inside, files in os.walk(folder, onerror=_refuse):
         inside[:] = [name for name in inside if not name.startswith(".")]
-        found += [os.path.relpath(os.path.join(above, name), folder) for name in files if is_picture(name)]
+        found += [os.path.relpath(os.path.join(above, name), folder) for name in files if is_image(name)]
     return sorted(found)
 
 
