@@ -163,3 +163,19 @@ def check_bits(op: str, bits: Any, **codes: torch.Tensor) -> int:
             if may_read_values(tensor) and bool((tensor[:, -1] >> (bits % 8)).any()):
                 raise ValueError(f"{op}: {argument} must have zeros behind its {bits} bits, got ones in the last byte")
     return int(bits)
+
+
+def check_device(op: str, device: Any) -> torch.device:
+    """``device`` as a CPU or CUDA device that is here.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        where = torch.device(device)
+    except (RuntimeError, TypeError):
+        fail_value(op, "device", "a CPU or CUDA device that is here", device)
+    count = torch.cuda.device_count() if where.type == "cuda" and torch.cuda.is_available() else 0
+    if where.type != "cpu" and (where.index or 0) >= count:
+        fail_value(op, "device", "a CPU or CUDA device that is here", device)
+    return where

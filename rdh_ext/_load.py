@@ -25,6 +25,7 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Ha
         ModelError: not a model, or one of a later version.
         MissingExtra: its network is one of torchvision's, which is not installed.
         OSError: it cannot be read.
+        TypeError, ValueError: ``path`` is no path, ``device`` none that is here.
 
     The file cannot run code: it is read with ``weights_only=True``, and its network is one of those known by name.
 

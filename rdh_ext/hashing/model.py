@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .. import _checks as checks
 from .._files import write_bytes
 from .backbones import BACKBONES, make_backbone
 from .codes import BATCH, Codes, encode
@@ -135,6 +136,7 @@ class HashingModel(nn.Module):
 
 def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> HashingModel:
     """See :func:`rdh_ext.load`."""
+    device = checks.check_device("load", device)
     where = Path(path)
     if where.is_dir():
         where = where / "model.pt"

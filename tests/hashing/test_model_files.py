@@ -376,6 +376,16 @@ class TestWrongFiles:
             with pytest.raises(FileNotFoundError):
                 rdh_ext.load(path)
 
+    @pytest.mark.parametrize("path", [None, 3, torch.zeros(2), object()], ids=lambda path: type(path).__name__)
+    def test_no_path(self, path: Any) -> None:
+        with pytest.raises(TypeError):
+            rdh_ext.load(path)
+
+    @pytest.mark.parametrize("device", [None, 3.5, "nonsense", "meta", "cuda:99"])
+    def test_no_device(self, device: Any, path: Path) -> None:
+        with pytest.raises(ValueError, match=r"^load: device must be a CPU or CUDA device that is here, got "):
+            rdh_ext.load(path, device)
+
 
 ALONE = """
 import sys

@@ -19,7 +19,6 @@ from ..average_precision import check_topk
 from ..evaluate import check_choices
 from ..result import EvaluationResult, make_result
 from ..sets.code_set import CodeSet, check_alike
-from .device import check_device
 from .memory import MemoryPlan, plan
 from .ranks import Ranks
 from .reader import BlockReader, Piece
@@ -100,7 +99,7 @@ def evaluate_sets(
     """
     check_choices(_OP, ties, denominator, empty)
     topk = check_topk(_OP, topk)
-    where = check_device(_OP, device)
+    where = checks.check_device(_OP, device)
     if memory is not None:
         memory = checks.check_integer(_OP, "memory", memory, low=1, expected="a number of bytes, or None")
     checks.check_bool(_OP, "resume", resume)

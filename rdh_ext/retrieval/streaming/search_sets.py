@@ -14,7 +14,6 @@ from ... import _checks as checks
 from ...ops.hamming_topk import hamming_topk_op
 from ..sets.code_set import CodeSet, Progress
 from ..sets.errors import CodeSetError
-from .device import check_device
 from .memory import OF_OPS, MemoryPlan, MiB, largest_block, plan
 from .ranks import Ranks
 from .reader import BlockReader
@@ -93,7 +92,7 @@ def search_sets(
         (tensor([[0, 1, 1]], dtype=torch.int16), tensor([[2, 0, 1]]))
     """
     k = checks.check_integer(_OP, "k", k, low=1, expected="an integer >= 1")
-    where = check_device(_OP, device)
+    where = checks.check_device(_OP, device)
     if memory is not None:
         memory = checks.check_integer(_OP, "memory", memory, low=1, expected="a number of bytes, or None")
     ranks = Ranks(_OP, group)
