@@ -11,10 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import torch
-from _measure import machine, sample
+from _measure import machine
 from _pairwise_run import peak_growth
 from _training_peers import CLASSES, Bank, Case, Items, Loss, forms
 from torch import Tensor, nn
@@ -37,6 +38,7 @@ TAU = 0.99  # of all methods
 Batches = Iterator[tuple[Tensor, Items]]
 ValueOf = Callable[[Tensor, Items], Tensor]  # inputs of a network, or logits -> loss
 Step = Callable[[], Tensor]  # returns the loss
+Samples = dict[str, list[float]]  # of a provider, round by round
 
 
 @dataclass(frozen=True)
@@ -242,31 +244,40 @@ def synchronize(device: torch.device) -> None:
 
 class Block:
     """Steps as they are queued in a training, with one wait for the device at their end: ``number`` of them, as many as
-    take about ``seconds``; where that is many, a multiple of those after which the engine fetches its records.
-
-    ``cpu`` is the processor's time of the last run, in seconds.
-    """
+    take about ``seconds``; where that is many, a multiple of those after which the engine fetches its records."""
 
     def __init__(self, step: Step, device: torch.device, seconds: float) -> None:
-        self._step, self._device, self.number, self.cpu = step, device, 1, 0.0
-        took = self._seconds()
+        self._step, self._device, self.number = step, device, 1
+        took, _ = self.seconds()
         if took < 10 * seconds:
             self.number = 3
-            took = self._seconds() / 3
-        number = max(1, min(4 * FLUSH_STEPS, int(seconds / took)))
-        self.number = number - number % FLUSH_STEPS if number > FLUSH_STEPS else number
+            took, _ = self.seconds()
+        number = max(1, min(4 * FLUSH_STEPS, round(seconds / took)))
+        whole = round(number / FLUSH_STEPS) * FLUSH_STEPS
+        self.number = whole or number
 
-    def __call__(self) -> None:
-        start = time.process_time()
+    def seconds(self) -> tuple[float, float]:
+        """Of one step, by the clock and of the processor."""
+        start, start_cpu = time.perf_counter(), time.process_time()
         for _ in range(self.number):
             self._step()
         synchronize(self._device)
-        self.cpu = time.process_time() - start
+        return (time.perf_counter() - start) / self.number, (time.process_time() - start_cpu) / self.number
 
-    def _seconds(self) -> float:
-        start = time.perf_counter()
-        self()
-        return time.perf_counter() - start
+
+def take_rounds(blocks: dict[str, Block], rounds: int, seed: int) -> tuple[Samples, Samples]:
+    """Seconds of every block by the clock and of the processor, round by round. What comes first in a round finds other
+    things in the caches than what comes second, by a percent or two: the order is drawn anew for each."""
+    order, random = list(blocks), Random(seed)
+    wall: Samples = {name: [] for name in blocks}
+    cpu: Samples = {name: [] for name in blocks}
+    for _ in range(rounds):
+        random.shuffle(order)
+        for name in order:
+            of_wall, of_cpu = blocks[name].seconds()
+            wall[name].append(of_wall)
+            cpu[name].append(of_cpu)
+    return wall, cpu
 
 
 def measure_time(
@@ -294,14 +305,13 @@ def measure_time(
     equal = differences(problem, losses)
     steps = {**steps_of("step", case, problem, losses), **steps_of("loss", case, problem, losses)}
     blocks = {name: Block(step, problem.device, seconds) for name, step in steps.items()}
-    probes = {f"cpu/{name}": lambda block=block: block.cpu for name, block in blocks.items()}
-    samples = sample(blocks, rounds=rounds, seconds=0.0, probes=probes)
+    wall, cpu = take_rounds(blocks, rounds, seed)
     last = losses["rdh_ext"](problem.backbone(problem.batches[0][0]), problem.batches[0][1])
     if not bool(last.isfinite()):
         sys.exit("the training has diverged")
     return {
-        "samples": {name: [value / block.number for value in samples[name]] for name, block in blocks.items()},
-        "cpu": {name: [value / block.number for value in samples[f"cpu/{name}"]] for name, block in blocks.items()},
+        "samples": wall,
+        "cpu": cpu,
         "differences": equal,
         "machine": facts(problem.device),
     }

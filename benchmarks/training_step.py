@@ -22,10 +22,10 @@ steps.
 Before anything is timed loss and gradients (of logits and of all parameters) of all providers are compared.
 
 How it is measured. One thread, unless --threads says more. In fresh processes, within each of which all providers take
-turns, round by round, each for a block of steps with one wait for the device at its end. _training_rows.py says how
-ratios are taken, and which rows are by the processor's time instead of the clock. "adds" is time minus that of rdh_ext
-in the same round. "loss_share" is the loss part's part of a step. Memory: growth of the peak resident set (on CUDA: of
-allocated memory) over one loss part in a fresh process; the bank does not count.
+turns, in an order drawn anew for each round, each for a block of steps with one wait for the device at its end.
+_training_rows.py says how ratios are taken, and which rows are by the processor's time instead of the clock. "adds" is
+time minus that of rdh_ext in the same round. "loss_share" is the loss part's part of a step. Memory: growth of the peak
+resident set (on CUDA: of allocated memory) over one loss part in a fresh process; the bank does not count.
 """
 
 from __future__ import annotations
