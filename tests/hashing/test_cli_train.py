@@ -372,7 +372,15 @@ def test_an_interrupt_as_a_user_gives_it() -> None:
         "--epochs",
         "1000000",
     ]
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # what is started from the background of a shell ignores Ctrl-C, and so would this process
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     metrics, deadline = Path("run/metrics.csv"), time.monotonic() + 240
     while not (metrics.exists() and metrics.stat().st_size > 500) and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
