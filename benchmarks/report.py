@@ -16,12 +16,14 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import _reproduced as reproduced
+import _training_tables as training
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 LARGE_GALLERIES = ROOT / "docs" / "large-galleries.md"
 WHAT_CHANGES = ROOT / "docs" / "what-rdh-changes.md"
+TRAINING_SPEED = ROOT / "docs" / "training-speed.md"
 SHAPES = {"4096x64": "4,096 x 64", "262144x64": "262,144 x 64", "1x1": "1 x 1"}
 PROVIDERS = {
     "rdh_ext": "**rdh_ext**",
@@ -289,6 +291,12 @@ def streaming() -> str:
     return "\n".join(lines)
 
 
+def training_step(table: Callable[[list[dict[str, str]]], str]) -> Callable[[], str]:
+    """One of the tables of whole steps of training."""
+    is_measured = (RESULTS / "training_step_cpu.csv").exists()
+    return lambda: table(read("training_step_cpu.csv")) if is_measured else "Not measured yet."
+
+
 def rendered(text: str, name: str, section: Callable[[], str]) -> str:
     """``text`` with the marked section filled in."""
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
@@ -307,6 +315,11 @@ SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
     README: {"demo": demo, **REPRODUCED, "amplifier": amplifier, "pairwise": pairwise, "hamming": hamming},
     WHAT_CHANGES: {**REPRODUCED, "parts": reproduced.parts},
     LARGE_GALLERIES: {"streaming": streaming},
+    TRAINING_SPEED: {
+        "speed": training_step(training.speed),
+        "counts": training_step(training.counts),
+        "predictions": training_step(training.predictions),
+    },
 }
 
 
