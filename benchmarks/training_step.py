@@ -49,7 +49,7 @@ PROGRAM = "_training_run.py"
 ROWS, BITS, ITEMS = 128, 64, 5_000
 PLAN = {  # processes per method, rounds in each, seconds of a block, which is one step at least
     "mlp": (5, 11, 0.15),
-    "alexnet": (1, 5, 0.05),
+    "alexnet": (1, 3, 0.05),
 }
 QUICK = {"mlp": (1, 5, 0.03), "alexnet": (1, 2, 0.03)}
 LEFT_OUT = {  # where they cannot be told from one another
@@ -139,7 +139,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--backbones", nargs="+", choices=list(SHAPES), metavar="NAME", help="mlp and alexnet")
     parser.add_argument("--methods", nargs="+", choices=list(TITLES), default=list(TITLES), metavar="NAME")
     parser.add_argument("--processes", type=int, help="fresh ones per method (default: 5, 1 for alexnet)")
-    parser.add_argument("--rounds", type=int, help="in each of them (default: 11, 5 for alexnet)")
+    parser.add_argument("--rounds", type=int, help="in each of them (default: 11, 3 for alexnet)")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="mlp alone, 1 process, 5 rounds, no memory")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -6,7 +6,7 @@ import argparse
 import functools
 from typing import TYPE_CHECKING, Any
 
-from .arguments import CommandError, device_name, file_name, warnings_in_a_line, whole_number
+from .arguments import CommandError, device_name, file_name, setting, warnings_in_a_line, whole_number
 
 if TYPE_CHECKING:
     from ..retrieval import CodeSet, Dump
@@ -28,6 +28,7 @@ examples:
   rdh encode gallery --model runs/mine --images list.txt --labels y.npy      those of a list, one path a line
   rdh encode gallery --model runs/mine --features x.npy --labels y.npy       rows of features
   rdh encode query --model runs/mine --part query                       of the data set it was trained on
+  rdh encode query --model runs/mine --part query --set data.features=moved/x.npy --set data.labels=moved/y.npy
   rdh encode query --codes tst_binary.npy --labels tst_label.npy        the pairs that many projects write
   rdh encode gallery --codes trn_binary.npy --labels trn_label.npy
   rdh encode query --dump codes.pt --part query                         qB, qL of a dictionary with qB, rB, qL, rL
@@ -60,6 +61,9 @@ what a file may hold:
         "--part", choices=("query", "gallery", "train"), help="of --dump, or of the data set of --model"
     )
     parser.add_argument("--root", type=file_name, metavar="FOLDER", help="where the data set of --model is now")
+    parser.add_argument(
+        "--set", type=setting, action="append", default=[], metavar="data.KEY=VALUE", help="another option of --part"
+    )
     parser.add_argument("--device", type=device_name, default="cpu", help="of --model: cpu, cuda or cuda:N (cpu)")
     parser.add_argument("--workers", type=whole_number(0, 1024), metavar="N", help="processes that read images")
     parser.add_argument("--bits", type=whole_number(1, 4096), metavar="K", help="code length (what the file says)")
@@ -98,8 +102,8 @@ def _check_usage(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
         parser.error("--labels goes with --codes or --faiss; --dump has its own")
     if a.faiss is not None and (a.bit_order, a.values) != ("little", "auto"):
         parser.error("--bit-order and --values go with --codes or --dump; an index has one form")
-    if a.class_folders or a.root is not None or a.workers is not None or a.device != "cpu":
-        parser.error("--class-folders, --root, --workers and --device go with --model; name it")
+    if a.class_folders or a.root is not None or a.set or a.workers is not None or a.device != "cpu":
+        parser.error("--class-folders, --root, --set, --workers and --device go with --model; name it")
 
 
 def _check_model_usage(parser: argparse.ArgumentParser, a: argparse.Namespace) -> None:
@@ -113,8 +117,11 @@ def _check_model_usage(parser: argparse.ArgumentParser, a: argparse.Namespace) -
         parser.error("--labels and --class-folders go with --images or --features; --part has its own")
     if a.class_folders and (a.images is None or a.labels is not None):
         parser.error("--class-folders goes with --images, and takes the place of --labels")
-    if a.root is not None and a.part is None:
-        parser.error("--root is where the data set of --part is; name a part")
+    if a.part is None and (a.root is not None or a.set):
+        parser.error("--root and --set are of the data set of --part; name a part")
+    strange = next((key for key, _ in a.set if not key.startswith("data.")), None)
+    if strange is not None:
+        parser.error(f"--set {strange}: the model is as it was trained; only data.* can be set, as data.root")
 
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .._files import sha256
 from .._image_names import SUFFIXES
 from ..retrieval import CodeSet, CodeSetWriter
 from ..retrieval.sets.arrays import Array, npy_array
 from ..retrieval.sets.manifest import LabelFormat, codes_in_words
 from ..retrieval.sets.meaning import labels_of
 from .arguments import CommandError, check_device
+from .data_options import data_errors
 from .picture_files import picture_files
 from .progress import Bar
 
@@ -57,7 +59,7 @@ def write(arguments: argparse.Namespace) -> str:
     check_device(arguments.device)
     from ..hashing.batches import input_batches
     from ..hashing.codes import BATCH, encode_batches
-    from ..hashing.model import load
+    from ..hashing.model import file_of, load
 
     model = load(arguments.model, arguments.device)
     if arguments.bits not in (None, model.bits):
@@ -66,6 +68,7 @@ def write(arguments: argparse.Namespace) -> str:
         )
     part, kind = _part(arguments, model)
     made = {"by": "rdh encode", "model": os.path.abspath(arguments.model), "recipe": model.recipe.to_dict()}
+    made["model_sha256"] = sha256(file_of(arguments.model))
     workers = arguments.workers
     if workers is None:
         workers = 0 if part.source.shape is not None else min(MOST_WORKERS, os.cpu_count() or 1)
@@ -103,12 +106,15 @@ def write(arguments: argparse.Namespace) -> str:
 def _part(arguments: argparse.Namespace, model: HashingModel) -> tuple[Part, LabelFormat | None]:
     """The items, and the kind of their labels, None for none."""
     from ..hashing.data import ImageFiles, Part, open_data
+    from ..hashing.recipe import parse_yaml
 
     if arguments.part is not None:
         options = {name: value for name, value in model.recipe.data.items() if name != "name"}
         if arguments.root is not None:
             options["root"] = str(arguments.root)
-        data = open_data(model.recipe.data["name"], model.recipe.seed, options)
+        options |= {key.removeprefix("data."): parse_yaml(text) for key, text in arguments.set}
+        with data_errors(model.recipe.data):
+            data = open_data(model.recipe.data["name"], model.recipe.seed, options)
         named: Part = getattr(data, arguments.part)
         return named, LabelFormat("multi_hot", classes=data.classes) if data.is_multilabel else LabelFormat("class_ids")
     source: Any

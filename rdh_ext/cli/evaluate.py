@@ -68,7 +68,8 @@ what the numbers mean:
 
 def _run(arguments: argparse.Namespace) -> None:
     check_device(arguments.device)
-    from ..retrieval import evaluate_sets
+    from ..retrieval import CodeSet, evaluate_sets
+    from .one_model import say_if_two_models
     from .process_group import process_group
     from .progress import Bar
 
@@ -82,6 +83,8 @@ def _run(arguments: argparse.Namespace) -> None:
         state = None if out is None else out.with_name(f"{out.name}.partial")
         if first and out is not None:
             _claim(out, state, force=arguments.force, resume=arguments.resume)
+        if first:
+            say_if_two_models("evaluate", CodeSet(arguments.query), CodeSet(arguments.gallery))
         bar = Bar(" codes", shown=first)
         try:
             result = evaluate_sets(
@@ -182,12 +185,15 @@ def _write(out: Path, result: EvaluationResult, arguments: argparse.Namespace) -
     if picture.exists() and not arguments.force:
         print(f"{picture} exists and is left alone; add --force to draw it anew", file=sys.stderr)
         return
-    try:
-        from ..hashing.report.curves import evaluation_figure
-        from ..hashing.report.files import write_figure
+    from .._extras import MissingExtra, require
 
-        write_figure(picture, evaluation_figure(result))
-    except ImportError:
-        print("no picture of the curve: matplotlib is not installed (pip install 'rdh_ext[cli]')", file=sys.stderr)
+    try:
+        require("matplotlib", extra="cli")
+    except MissingExtra as error:
+        print(f"no picture of the curve: {error}", file=sys.stderr)
         return
+    from ..hashing.report.curves import evaluation_figure
+    from ..hashing.report.files import write_figure
+
+    write_figure(picture, evaluation_figure(result))
     print(f"picture: {picture}")

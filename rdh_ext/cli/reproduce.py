@@ -166,8 +166,9 @@ def _run(arguments: argparse.Namespace) -> None:
         raise CommandError(str(error)) from error
     finally:
         progress.close()
-    print("\n\n".join(text for text in outcome.tables.values() if text))
-    print(f"\nwritten: {', '.join(str(options.out / f'{target}.md') for target in outcome.tables)}")
+    for text in filter(None, outcome.tables.values()):
+        print(f"{text}\n")
+    print(f"written: {', '.join(str(options.out / f'{target}.md') for target in outcome.tables)}")
     if outcome.failed:
         named = "; ".join(f"{end.key}: {end.error}" for end in outcome.failed[:NAMED_FAILURES])
         more = len(outcome.failed) - NAMED_FAILURES

@@ -115,6 +115,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None
     _check_usage(parser, arguments)
     check_device(arguments.device)
     from ..retrieval import CodeSet
+    from .one_model import say_if_two_models
     from .process_group import process_group
     from .progress import Bar
 
@@ -135,6 +136,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None
         rows = _rows(arguments, query)
         index = None
         if first:
+            say_if_two_models("search", query, gallery)
             _check_files(arguments)
             if arguments.faiss is not None:
                 from .search_faiss import open_index

@@ -19,7 +19,8 @@ def images_as_queries(images: list[Path], run: Path, device: str) -> Iterator[Pa
         ModelError: no model.
         OSError: a file cannot be read.
     """
-    from ..hashing.model import load
+    from .._files import sha256
+    from ..hashing.model import file_of, load
     from ..retrieval import write_code_set
 
     model = load(run, device)
@@ -29,5 +30,6 @@ def images_as_queries(images: list[Path], run: Path, device: str) -> Iterator[Pa
         raise CommandError(f"--image: {error}") from error
     with tempfile.TemporaryDirectory(prefix="rdh-search-") as folder:
         query = Path(folder) / "images"
-        write_code_set(query, codes, bits=model.bits)
+        made = {"by": "rdh search", "model_sha256": sha256(file_of(run))}
+        write_code_set(query, codes, bits=model.bits, made=made)
         yield query

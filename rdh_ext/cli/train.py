@@ -17,6 +17,7 @@ from .arguments import (
     warnings_in_a_line,
     whole_number,
 )
+from .data_options import data_errors
 
 if TYPE_CHECKING:
     from ..hashing.recipe import Recipe
@@ -50,7 +51,9 @@ afterwards:
   python: rdh_ext.load("runs/digits").encode(images)""",
     )
     parser.add_argument(
-        "--recipe", metavar="NAME", help="of the package, or a .yaml file (digits; with --features: features)"
+        "--recipe",
+        metavar="NAME",
+        help="of the package, a .yaml file, or the folder of a run (digits; with --features: features)",
     )
     parser.add_argument("--out", type=folder_name, metavar="FOLDER", help="of the run")
     parser.add_argument("--method", metavar="NAME", help="dpsh, dhn, hashnet, dagh or dsdh")
@@ -87,7 +90,9 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
     from ..hashing import recipe as recipes
 
     default = "digits" if arguments.features is None else "features"
-    recipe = recipes.read(arguments.recipe or default, arguments.method)
+    values = {key: recipes.parse_yaml(text) for key, text in arguments.set}
+    method = values.pop("method.name", arguments.method)  # with what the recipe has for it
+    recipe = recipes.read(arguments.recipe or default, method)
     given: dict[str, Any] = {
         "method.rdh": arguments.rdh,
         "method.tau": arguments.tau,
@@ -107,9 +112,7 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
             "data.features": str(arguments.features),
             "data.labels": str(arguments.labels),
         }
-    values = {name: value for name, value in given.items() if value is not None}
-    values |= {key: recipes.parse_yaml(text) for key, text in arguments.set}
-    return recipe.override(values)
+    return recipe.override({name: value for name, value in given.items() if value is not None} | values)
 
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
@@ -142,12 +145,10 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None
             workers=arguments.workers,
         )
         try:
-            with warnings_in_a_line("train", shown=rank == 0):
+            with data_errors(recipe.data), warnings_in_a_line("train", shown=rank == 0):
                 results = run(recipe, options)
         except RunError as error:
             raise CommandError(f"--out {error}") from error
-        except ValueError as error:  # a name or an option in the recipe, or data that cannot be used
-            raise CommandError(str(error)) from error
     if rank == 0:
         print(summary(results, arguments))
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .. import _checks as checks
 from .._files import write_bytes
-from .backbones import BACKBONES, make_backbone
+from .backbones import BACKBONES, is_known, make_backbone
 from .codes import BATCH, Codes, encode
 from .data.preprocessing import Preprocessing
 from .data.sources import image_tensor, read_image
@@ -134,12 +134,16 @@ class HashingModel(nn.Module):
         return f"bits={self.bits}, shape={list(self.shape)}, classes={self.classes}"
 
 
+def file_of(path: str | os.PathLike[str]) -> Path:
+    """The file of a model: ``path``, or ``model.pt`` in the folder of a run."""
+    where = Path(path)
+    return where / "model.pt" if where.is_dir() else where
+
+
 def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> HashingModel:
     """See :func:`rdh_ext.load`."""
     device = checks.check_device("load", device)
-    where = Path(path)
-    if where.is_dir():
-        where = where / "model.pt"
+    where = file_of(path)
     try:
         content = read_torch(where)
     except ValueError as error:
@@ -150,12 +154,26 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Ha
         raise ModelError(
             f"{where}: a model of version {content.get('version')}, this rdh_ext reads {_VERSION}; install a newer one"
         )
+    name = _backbone_name(content)
+    if name is not None and not is_known(name):
+        raise ModelError(
+            f"{where}: its network {name!r} is neither of rdh_ext nor of torchvision; add it to "
+            "rdh_ext.hashing.backbones.BACKBONES as for the training, then load"
+        )
     try:
         with torch.random.fork_rng(devices=[]):  # a network begins with random weights
             model = _built(content)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{where}: a damaged model ({' '.join(str(error).split())[:200]})") from error
     return model.to(device).eval()
+
+
+def _backbone_name(content: dict[str, Any]) -> str | None:
+    """None where it cannot be told."""
+    recipe = content.get("recipe")
+    backbone = recipe.get("backbone") if isinstance(recipe, dict) else None
+    name = backbone.get("name") if isinstance(backbone, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _built(content: dict[str, Any]) -> HashingModel:

@@ -34,6 +34,8 @@ from .._extras import require
 from .history import Schedule
 
 FOLDER = Path(__file__).parent / "recipes"
+FILE = "recipe.yaml"
+"""In the folder of a run."""
 _NAMED = ("data", "backbone", "method")
 _DEEPEST = 20
 PRECISIONS = ("32", "16", "bf16", "64")
@@ -169,7 +171,7 @@ def read(name: str | Path, method: str | None = None) -> Recipe:
     """The recipe of that name, or in that YAML file.
 
     Args:
-        name: one of :func:`names`, or a path that ends in .yaml.
+        name: one of :func:`names`, a path that ends in .yaml, or the folder of a run, which has its recipe.
         method: hashing method, in place of the one in the file; what the file has for it in ``methods`` applies.
 
     Raises:
@@ -178,13 +180,16 @@ def read(name: str | Path, method: str | None = None) -> Recipe:
         OSError: it cannot be read.
     """
     path = Path(name)
+    if str(name) not in names() and (path / FILE).is_file():
+        path = path / FILE
     if path.suffix.lower() not in (".yaml", ".yml"):
         path = FOLDER / f"{name}.yaml"
         if not path.is_file():
             close = difflib.get_close_matches(str(name), names(), n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise RecipeError(
-                f"no recipe {str(name)!r}; {hint}there are {', '.join(names())}, or a file that ends in .yaml"
+                f"no recipe {str(name)!r}; {hint}there are {', '.join(names())}, a file that ends in .yaml, or "
+                "the folder of a run"
             )
     try:
         values = parse_yaml(path.read_text(encoding="utf-8"))

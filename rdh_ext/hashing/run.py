@@ -31,7 +31,7 @@ from torch import nn
 
 from .. import __version__
 from .._extras import require
-from .._files import write_json, write_text
+from .._files import sha256, write_json, write_text
 from ..retrieval import evaluate_sets, write_code_set
 from . import recipe as recipes
 from .backbones import make_backbone
@@ -47,7 +47,7 @@ from .recipe import Recipe
 if TYPE_CHECKING:
     from .engine import Chosen, HashingModule
 
-RESULTS, MODEL, CHECKPOINT, RECIPE, SPLIT = "results.json", "model.pt", "last.ckpt", "recipe.yaml", "split.npz"
+RESULTS, MODEL, CHECKPOINT, RECIPE, SPLIT = "results.json", "model.pt", "last.ckpt", recipes.FILE, "split.npz"
 RADIUS = 2
 _MANY_WORKERS = 8
 
@@ -297,6 +297,7 @@ def _outcome(
         zeros += codes.exact_zeros
         if first:
             made = {"by": "rdh train", "data": data.name, "part": role, "method": recipe.method, "seed": recipe.seed}
+            made["model_sha256"] = sha256(out / MODEL)
             write_code_set(out / "codes" / role, codes.packed, part.labels, bits=recipe.bits, overwrite=True, made=made)
             if isinstance(part.source, ImageFiles):  # what `rdh search --pictures` takes
                 names = [os.path.abspath(part.source.name(index)) for index in part.indices.tolist()]

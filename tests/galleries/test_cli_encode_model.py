@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -22,7 +23,7 @@ from rdh_ext import cli
 from rdh_ext.cli import encode_model
 from rdh_ext.cli.picture_files import picture_files
 from rdh_ext.hashing.backbones import make_backbone
-from rdh_ext.hashing.data import DATASETS, ImageFiles, Preprocessing, RetrievalData, load_digits
+from rdh_ext.hashing.data import DATASETS, ImageFiles, Preprocessing, RetrievalData, load_digits, open_data
 from rdh_ext.hashing.model import HashingModel
 from rdh_ext.hashing.recipe import Recipe
 from rdh_ext.retrieval import CodeSet
@@ -143,6 +144,7 @@ class TestImages:
         assert made["model"] == os.path.abspath("photos")
         assert Recipe.from_dict(made["recipe"]) == rdh_ext.load("photos").recipe
         assert (made["by"], made["exact_zeros"]) == ("rdh encode", 0)
+        assert made["model_sha256"] == hashlib.sha256(Path("photos/model.pt").read_bytes()).hexdigest()
         assert len(CodeSet("out").manifest.shards) == 3
         assert "exists already" in failure(capsys, "out", "--model", "photos", "--images", "pictures")
         printed(capsys, "out", "--model", "photos", "--images", "pictures", "--force")
@@ -245,7 +247,28 @@ class TestParts:
             capsys, "out", "--model", "digits", "--part", "query", "--root", "elsewhere"
         )
         message = failure(capsys, "out", "--model", "photos", "--part", "query", "--root", "elsewhere")
-        assert message.startswith("elsewhere: no such folder")
+        assert message == (
+            "elsewhere: no such folder; name the one with the folders of classes: root=... (here --root FOLDER)"
+        )
+
+    def test_where_features_are_now(self, capsys: Printed) -> None:
+        x = np.random.default_rng(0).normal(size=(40, 6)).astype("f4")
+        os.mkdir("moved")
+        np.save("moved/x.npy", x)
+        np.save("moved/y.npy", np.arange(40) % 4)
+        old = {"name": "features", "features": "x.npy", "labels": "y.npy", "query_items": 2, "train_items": 5}
+        save_model("features", (6,), Preprocessing(), old)
+        of = ["--model", "features", "--part", "query"]
+        assert "x.npy: No such file" in failure(capsys, "out", *of)
+        printed(capsys, "out", *of, "--set", "data.features=moved/x.npy", "--set", "data.labels=moved/y.npy")
+        there = {**old, "features": "moved/x.npy", "labels": "moved/y.npy"}
+        query = open_data("features", 0, {name: value for name, value in there.items() if name != "name"}).query
+        codes, labels = CodeSet("out").load()
+        assert torch.equal(codes, rdh_ext.load("features").encode(query.images))
+        assert labels is not None
+        assert labels.tolist() == query.labels.tolist()
+        message = failure(capsys, "out2", *of, "--set", "data.feature=3")
+        assert message.startswith("data features has no option 'feature'; its options are features, ")
 
 
 class TestErrors:
@@ -265,9 +288,12 @@ class TestErrors:
             (["--model", "m", "--part", "query", "--class-folders"], "--part has its own"),
             (["--model", "m", "--features", "x", "--class-folders"], "--class-folders goes with --images"),
             (["--model", "m", "--images", "x", "--labels", "y", "--class-folders"], "takes the place of --labels"),
-            (["--model", "m", "--images", "x", "--root", "y"], "--root is where the data set of --part is"),
+            (["--model", "m", "--images", "x", "--root", "y"], "--root and --set are of the data set of --part"),
+            (["--model", "m", "--images", "x", "--set", "data.root=y"], "--root and --set are of the data set of"),
+            (["--model", "m", "--part", "query", "--set", "bits=3"], "--set bits: the model is as it was trained"),
+            (["--codes", "x", "--set", "data.root=y"], "go with --model"),
             (["--model", "m", "--images", "x", "--workers", "-1"], "--workers: must be a whole number from 0"),
-            (["--codes", "x", "--class-folders"], "--class-folders, --root, --workers and --device go with --model"),
+            (["--codes", "x", "--class-folders"], "--class-folders, --root, --set, --workers and --device go with"),
             (["--codes", "x", "--device", "cuda"], "go with --model"),
             (["--codes", "x", "--workers", "1"], "go with --model"),
         ],
@@ -313,13 +339,18 @@ def test_a_bar_where_somebody_looks(capsys: Printed, monkeypatch: pytest.MonkeyP
 
 def test_every_example_of_the_help_runs(pictures: list[Path], capsys: Printed) -> None:
     lines = [line for line in help_of(capsys, ["encode"]).splitlines() if "--model runs/mine" in line]
-    assert len(lines) == 4
+    assert len(lines) == 5
     Path("list.txt").write_text("".join(f"{path}\n" for path in pictures))
     np.save("x.npy", np.zeros((9, 6), "f4"))
     np.save("y.npy", np.arange(9))
-    models = {"--images": "photos", "--features": "features", "--part": "digits"}
+    os.mkdir("moved")
+    np.save("moved/x.npy", np.zeros((40, 6), "f4"))
+    np.save("moved/y.npy", np.arange(40) % 4)
+    few = {"query_items": 2, "train_items": 5}
+    save_model("moved", (6,), Preprocessing(), {"name": "features", "features": "x.npy", "labels": "y.npy", **few})
+    models = {"--set": "moved", "--images": "photos", "--features": "features", "--part": "digits"}
     for line in lines:
         words = shlex.split(re.split(r"\s{2,}", line.strip())[0])[1:]
-        [model] = [model for option, model in models.items() if option in words]
+        model = next(model for option, model in models.items() if option in words)
         shutil.rmtree(words[1], ignore_errors=True)
         printed(capsys, *(model if word == "runs/mine" else word for word in words[1:]))

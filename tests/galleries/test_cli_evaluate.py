@@ -17,6 +17,7 @@ from process_group import environment, torchrun
 
 import rdh_ext
 from rdh_ext import cli
+from rdh_ext.retrieval import write_code_set
 
 BITS = 24
 
@@ -63,6 +64,27 @@ def test_what_is_there_is_not_overwritten(words: list[str], capsys: pytest.Captu
     assert Path("report.json").read_text() == "years of work"
     assert cli.main([*words, "--force"]) == 0
     assert json.loads(Path("report.json").read_text())["kind"] == "rdh evaluate"
+
+
+@pytest.mark.parametrize(
+    ("query", "gallery", "warned"),
+    [("a", "b", True), ("a", "a", False), (None, "b", False), ("a", None, False), (None, None, False)],
+)
+def test_codes_of_two_models(
+    query: str | None, gallery: str | None, warned: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, model in (("query", query), ("gallery", gallery)):
+        made = {} if model is None else {"model": f"/runs/{model}", "model_sha256": model}
+        codes = torch.zeros(3, 2, dtype=torch.uint8)
+        write_code_set(tmp_path / name, codes, torch.zeros(3, dtype=torch.int64), made=made)
+    words = ["evaluate", "--query", str(tmp_path / "query"), "--gallery", str(tmp_path / "gallery")]
+    assert cli.main(words) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("memory: ")]
+    expected = (
+        f"rdh evaluate: warning: {tmp_path}/query (of a) and {tmp_path}/gallery (of b) have codes of two models, "
+        "which have nothing to do with each other; encode both by one"
+    )
+    assert lines == [expected] * warned
 
 
 def test_errors(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from search_command import rows_of_table
 
 import rdh_ext
+from rdh_ext import cli
 from rdh_ext.hashing.backbones import make_backbone
 from rdh_ext.hashing.data import Preprocessing
 from rdh_ext.hashing.model import HashingModel
@@ -71,6 +72,22 @@ def test_an_image_finds_itself(capsys: Printed) -> None:
     assert rows[0] == ["0", "1", "7", "0", "1"]  # query, rank, index, distance, label
     assert [row[1] for row in rows] == ["1", "2", "3"]
     assert os.listdir("temporary") == []
+
+
+def test_the_model_of_the_gallery_and_another_one(capsys: Printed) -> None:
+    words = [*SEARCH, "--image", "pictures/07.png", "-k", "1", "--model"]
+    first = output(capsys, [*words, "run"])  # says nothing else
+    model = rdh_ext.load("run")
+    torch.nn.init.normal_(model.backbone[1].weight)  # type: ignore[index]
+    model.save("other/model.pt")
+    assert cli.main([*words, "other"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith("rdh search: warning: ")
+    assert captured.err.endswith(
+        " and gallery (of run) have codes of two models, which have nothing to do with each other; encode both by one\n"
+    )
+    assert captured.err.count("\n") == 1
+    assert captured.out != first
 
 
 def test_several_images_are_queries_in_their_order(capsys: Printed) -> None:

@@ -68,7 +68,7 @@ def test_what_is_no_index(tmp_path: Path) -> None:
     mapped = faiss.IndexBinaryIDMap(inner)
     mapped.add_with_ids(random_bytes(20), np.arange(20))
     faiss.write_index_binary(mapped, str(tmp_path / "mapped"))
-    assert "holds a IndexBinaryHNSW" in error_of(open_faiss, tmp_path / "mapped")
+    assert "holds an IndexBinaryHNSW" in error_of(open_faiss, tmp_path / "mapped")
     assert "a folder or a device" in error_of(open_faiss, tmp_path)
 
 

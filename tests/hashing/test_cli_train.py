@@ -109,6 +109,14 @@ class TestRecipe:
         assert recipe.preprocessing == {"mean": [0.1, 0.2]}
         assert (recipe.data["root"], recipe.topk, recipe.method["rdh"]) == ("a=b c", None, False)
 
+    def test_a_method_by_set_is_one_by_option(self, capsys: Printed) -> None:
+        assert recipe_of(capsys, "--set", "method.name=dpsh") == read("digits", "dpsh")
+        assert recipe_of(capsys, "--method", "dhn", "--set", "method.name=dpsh") == read("digits", "dpsh")
+
+    def test_that_of_a_run(self, whole: Path, capsys: Printed) -> None:
+        recipe = recipe_of(capsys, "--recipe", str(whole), "--seed", "7")
+        assert recipe == read(whole / "recipe.yaml").override({"seed": 7})
+
     def test_set_is_last(self, capsys: Printed) -> None:
         assert recipe_of(capsys, "--lr", "3", "--set", "training.lr=4", "--set", "training.lr=5").training.lr == 5
 
@@ -319,6 +327,7 @@ class TestErrors:
             (["--set", "backbone.width=3"], "backbone mlp has no option 'width'"),
             (["--set", "preprocessing.resize=4"], "preprocessing: resize goes with a size"),
             (["--recipe", "folders", "--root", "nowhere"], "nowhere: no such folder"),
+            (["--recipe", "folders", "--root", "nowhere"], "classes: root=... (here --root FOLDER)"),
             (["--features", "x.npy", "--labels", "y.npy"], "x.npy: No such file or directory"),
         ],
     )
@@ -326,6 +335,13 @@ class TestErrors:
         tiny = [] if {"--recipe", "--features"} & set(words) else TINY
         assert expected in failure(capsys, *tiny, *words, "--out", "run")
         assert os.listdir() == []
+
+    def test_options_in_advice_are_those_of_the_command(self, capsys: Printed) -> None:
+        for role in ("query", "train", "gallery"):
+            Path(f"{role}.txt").write_text("old/place/a.png 0\n")
+        Path("a.png").touch()
+        message = failure(capsys, "--recipe", "lists", "--root", ".", "--out", "run")
+        assert message.endswith("strip='old/place' (here --set data.strip=...)")
 
     def test_folders_and_files(self, capsys: Printed) -> None:
         Path("thesis.tex").write_text("years of work")

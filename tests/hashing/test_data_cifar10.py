@@ -229,6 +229,9 @@ class TestFiles:
         message = error_of(load_cifar10, root=str(tmp_path), kind=OSError)
         advice = self.ADVICE.format(root=tmp_path)
         assert message == f"cifar10: not in {tmp_path}, and downloading it failed ({reason}){advice}"
+        error_of(load_cifar10, root=str(tmp_path / "new"), kind=OSError)
+        assert not (tmp_path / "new").exists()  # nothing is left of a folder that was made for it
+        assert tmp_path.exists()
 
     def test_download_that_is_damaged(self, archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         class Response(io.BytesIO):

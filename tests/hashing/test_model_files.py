@@ -18,7 +18,7 @@ from tiny_runs import options_of, recipe_of, with_forgetful
 from torch import Tensor, nn
 
 import rdh_ext
-from rdh_ext.hashing.backbones import make_backbone
+from rdh_ext.hashing.backbones import BACKBONES, linear, make_backbone
 from rdh_ext.hashing.data import Preprocessing
 from rdh_ext.hashing.model import HashingModel, ModelError, load
 from rdh_ext.hashing.recipe import Recipe
@@ -344,7 +344,6 @@ class TestWrongFiles:
             ("recipe", {"unknown": 3}),
             ("recipe", [1]),
             ("recipe", {"bits": 14, "backbone": {"name": "linear"}}),
-            ("recipe", {"bits": BITS, "backbone": {"name": "no such"}}),
             ("recipe", {"bits": BITS, "backbone": {"name": "linear", "width": 3}}),
             ("recipe", {"bits": BITS, "backbone": {"name": "mlp"}}),
             ("preprocessing", None),
@@ -370,6 +369,18 @@ class TestWrongFiles:
         del content[name]
         torch.save(content, path)
         assert self.message_of(path).startswith("a damaged model (")
+
+    def test_a_network_of_ones_own(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("torchvision")
+        content = content_of(path)
+        recipe = {**content["recipe"], "backbone": {"name": "mine"}}
+        torch.save({**content, "recipe": recipe}, path)
+        assert self.message_of(path) == (
+            "its network 'mine' is neither of rdh_ext nor of torchvision; add it to "
+            "rdh_ext.hashing.backbones.BACKBONES as for the training, then load"
+        )
+        monkeypatch.setitem(BACKBONES, "mine", lambda bits, shape: linear(bits, shape))
+        assert torch.equal(load(path).state_dict()["backbone.1.weight"], content["backbone"]["1.weight"])
 
     def test_not_there(self, tmp_path: Path) -> None:
         for path in (tmp_path / "none.pt", tmp_path):

@@ -23,7 +23,7 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
 """Name -> function of K and the shape of an input; its options are keyword arguments. Every other classification model
 of torchvision is a backbone, too, by the name it has there and with the options of "alexnet"."""
 
-__all__ = ["BACKBONES", "TorchvisionBackbone", "input_hint", "linear", "make_backbone", "mlp", "small_cnn"]
+__all__ = ["BACKBONES", "TorchvisionBackbone", "input_hint", "is_known", "linear", "make_backbone", "mlp", "small_cnn"]
 
 
 def make_backbone(
@@ -96,6 +96,20 @@ def input_hint(name: str, weights: str = "DEFAULT") -> Preprocessing | None:
     function = _function(name)
     is_pretrained = isinstance(function, partial) and function.func is torchvision_backbone
     return model_preprocessing(name, weights) if is_pretrained else None
+
+
+def is_known(name: str) -> bool:
+    """Whether :func:`make_backbone` has a network of that name.
+
+    Raises:
+        MissingExtra: it is none of the package, and torchvision is not installed.
+
+    Example:
+        >>> from rdh_ext.hashing.backbones import is_known
+        >>> is_known("linear")
+        True
+    """
+    return name in BACKBONES or name in model_names()
 
 
 def _function(name: str) -> Callable[..., nn.Module]:

@@ -26,6 +26,7 @@ from .splits import RetrievalData, Split, cut
 PROTOCOLS = ("paper", "disjoint", "full")
 QUERY_PER_CLASS = 100
 TRAIN_PER_CLASS = 500
+LOCK = ".cifar-10.lock"
 _TIMEOUT = 30.0
 """Seconds for which a server may say nothing."""
 
@@ -141,11 +142,14 @@ def _bring(datasets: Any, root: Path, download: bool) -> None:
     has_archive = datasets.utils.check_integrity(str(root / kind.filename), kind.tgz_md5)
     if not has_archive and not download:
         return
+    was_there = root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _alone(root), _patience():
             kind(str(root), download=True)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
+        if not was_there:
+            _remove_empty(root)
         reason = " ".join(str(error).split()) or type(error).__name__
         what = "unpacking it" if has_archive else "downloading it"
         raise OSError(_advice(datasets, root, "not in", f", and {what} failed ({reason})")) from error
@@ -156,10 +160,17 @@ def _advice(datasets: Any, root: Path, before: str, after: str) -> str:
     return f"cifar10: {before} {root}{after}; put {kind.filename} from {os.path.dirname(kind.url)} into {root}"
 
 
+def _remove_empty(root: Path) -> None:
+    """A folder that was made for nothing; what came into it meanwhile stays."""
+    with contextlib.suppress(OSError):
+        (root / LOCK).unlink(missing_ok=True)
+        root.rmdir()
+
+
 @contextlib.contextmanager
 def _alone(root: Path) -> Iterator[None]:
     """Of several processes that begin together one downloads; the others wait, and find the files."""
-    with open(root / ".cifar-10.lock", "w") as file:
+    with open(root / LOCK, "w") as file:
         with contextlib.suppress(OSError):  # some file systems have no locks
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as lightning
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...distributed import gather_batch
 from ..batches import Batch
 from ..history import Schedule, StepRecord
-from ..methods.base import HashingMethod
+from ..methods.base import HashingMethod, MethodLoss
 
 FLUSH_STEPS = 50
 """Records that are fetched from the device together."""
@@ -27,11 +27,22 @@ class Diverged(ValueError):
     """The loss or the weights are no numbers any more; the message says since when, and what helps."""
 
 
+class _Waiting(NamedTuple):
+    """A step whose numbers have not been fetched yet."""
+
+    epoch: int
+    step: int
+    lr: float
+    parts: MethodLoss
+    counts: Tensor
+    """Of this rank."""
+
+
 class HashingModule(lightning.LightningModule):
     """Backbone + method.
 
-    What a step has measured stays on the device until it is fetched, with that of other steps: records cost a
-    training no synchronisation.
+    What a step has measured stays on the device, as it is, until it is fetched with that of other steps: a record costs
+    a step no synchronisation, next to no arithmetic, and on several ranks no message.
 
     Args:
         backbone: inputs -> logits.
@@ -50,8 +61,8 @@ class HashingModule(lightning.LightningModule):
         super().__init__()
         self.backbone, self.method, self.schedule = backbone, method, schedule
         self._on_records = on_records
-        self._parts: Tensor | None = None
-        self._waiting: list[tuple[int, int, float, Tensor]] = []
+        self._parts: MethodLoss | None = None
+        self._waiting: list[_Waiting] = []
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Relaxed codes of inputs."""
@@ -69,17 +80,15 @@ class HashingModule(lightning.LightningModule):
         inputs, labels, index = batch
         h, labels, index = gather_batch(self(inputs), labels, index)
         parts = self.method.loss(h, labels, index)
-        self._parts = torch.stack([part.detach().double() for part in parts])
+        self._parts = MethodLoss(*(part.detach() for part in parts))
         return parts.total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Takes the counts of the backward pass that has just run."""
         assert self._parts is not None
-        counts = self.method.counter.take(self._parts.device)
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            dist.all_reduce(counts)
-        measured = torch.cat((self._parts, counts))
-        self._waiting.append((self.current_epoch, self.global_step, optimizer.param_groups[0]["lr"], measured))
+        counts = self.method.counter.take(self._parts.total.device)
+        lr = optimizer.param_groups[0]["lr"]
+        self._waiting.append(_Waiting(self.current_epoch, self.global_step, lr, self._parts, counts))
         if len(self._waiting) >= FLUSH_STEPS:
             self.flush()
 
@@ -88,7 +97,7 @@ class HashingModule(lightning.LightningModule):
         self.flush()
 
     def flush(self) -> None:
-        """Gives out the records that are waiting: one copy from the device.
+        """Gives out the records that are waiting: one copy from the device. Every rank calls this after the same steps.
 
         Raises:
             Diverged: none of them has a loss that is a number.
@@ -96,13 +105,16 @@ class HashingModule(lightning.LightningModule):
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        measured = torch.stack([each[-1] for each in waiting]).tolist()
+        counts = torch.stack([each.counts for each in waiting])
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            dist.all_reduce(counts)
+        parts = [torch.stack(values).double() for values in zip(*(each.parts for each in waiting), strict=True)]
+        measured = torch.cat((torch.stack(parts, dim=1), counts), dim=1).tolist()
         records = []
-        for (epoch, step, lr, _), (loss, similarity, quantization, dead, saturated, bits) in zip(
-            waiting, measured, strict=True
-        ):
-            counts = (int(dead), int(saturated), int(bits))
-            records.append(StepRecord(epoch, step, loss, similarity, quantization, *counts, lr))
+        for each, (loss, similarity, quantization, *of_bits) in zip(waiting, measured, strict=True):
+            dead, saturated, bits = map(int, of_bits)
+            values = (loss, similarity, quantization, dead, saturated, bits)
+            records.append(StepRecord(each.epoch, each.step, *values, each.lr))
         self._on_records(records)
         if all(math.isnan(record.loss) for record in records):  # with float16 one may be, and its step is left out
             raise Diverged(

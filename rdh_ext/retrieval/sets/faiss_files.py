@@ -75,7 +75,7 @@ def _codes_in(faiss: Any, index: Any, name: str) -> NDArray[np.uint8]:
         return _by_id([(faiss.vector_to_array(index.id_map), inner)], items, inner.shape[1], name)
     if isinstance(index, faiss.IndexBinaryIVF):
         return _by_id(_lists(faiss, index), items, index.code_size, name)
-    raise CodeSetError(f"{name}: holds a {type(index).__name__}; give the codes to an IndexBinaryFlat")
+    raise CodeSetError(f"{name}: holds an {type(index).__name__}; give the codes to an IndexBinaryFlat")
 
 
 def _lists(faiss: Any, index: Any) -> Iterator[_Part]:
