@@ -68,8 +68,10 @@ def parts() -> str:
         return "not measured yet"
     with where.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    regimes = list(dict.fromkeys(row["regime"] for row in rows))
-    head = ["", *(f"{words}, {regime}" for regime in regimes for words in ("mAP", "dead bits"))]
+    regimes = {row["regime"]: (int(row["bits"]), int(row["bits_per_step"])) for row in rows}
+    head = [""]
+    for regime, (bits, of) in regimes.items():
+        head += [f"mAP, {regime}, {bits} bits", f"dead of {of:,}"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for method, variant in dict.fromkeys((row["method"], row["variant"]) for row in rows):
         cells = [f"{method.upper()}, {variant}"]
@@ -79,6 +81,6 @@ def parts() -> str:
             cells.append(f"{fmean(maps):.3f} ± {stdev(maps):.3f}")
             cells.append(f"{fmean(float(row['dead_per_step']) for row in mine):,.0f}")
         lines.append("| " + " | ".join(cells) + " |")
-    seeds, of = len({row["seed"] for row in rows}), int(rows[0]["bits_per_step"])
-    lines += ["", f"64 bits, {seeds} seeds; dead bits per step of {of:,}: `python benchmarks/digits_parts.py`."]
+    seeds = len({row["seed"] for row in rows})
+    lines += ["", f"{seeds} seeds; dead bits per step: `python benchmarks/digits_parts.py`."]
     return "\n".join(lines)

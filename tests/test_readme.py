@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rdh_ext.hashing.report import regime
+from rdh_ext.hashing.reproduce import folders
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -36,3 +37,11 @@ def test_files_that_the_readme_links_to_exist() -> None:
     assert links
     for link in links:
         assert (ROOT / link).exists(), link
+
+
+def test_the_commands_of_committed_grids_run_in_a_clone() -> None:
+    """Their folders are marked as what they are, and ``rdh reproduce`` goes on in such a folder alone."""
+    grids = [path.parent for path in RESULTS.glob("*/table1.json")]
+    assert {path.name for path in grids} == {"digits", "digits-raw", "digits-few"}
+    for grid in grids:
+        folders.claim(grid)

@@ -143,7 +143,20 @@ def _options(arguments: argparse.Namespace) -> Options:
     )
 
 
+def _check_usage(arguments: argparse.Namespace) -> None:
+    """Options that say nothing about the target."""
+    from ..hashing.reproduce.grid import ABLATED
+
+    a = arguments
+    if a.target in ("table2", "fig6") and a.methods not in (None, (ABLATED,)):
+        raise CommandError(f"--methods {','.join(a.methods)}: {a.target} is of {ABLATED} alone; leave it out")
+    for name, given in (("--taus", a.taus), ("--etas", a.etas)):
+        if given is not None and a.target not in ("fig6", "all"):
+            raise CommandError(f"{name} is of fig6, and not of {a.target}; leave it out")
+
+
 def _run(arguments: argparse.Namespace) -> None:
+    _check_usage(arguments)
     if "cpu" in arguments.device and len(arguments.device) > 1:
         raise CommandError(f"--device {','.join(arguments.device)}: either the CPU or GPUs; name one kind")
     if "cuda" in arguments.device and len(arguments.device) > 1:

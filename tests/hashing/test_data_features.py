@@ -71,9 +71,55 @@ class TestOneSet:
             assert part.labels.tolist() == IDS[part.indices].tolist()
             assert part.labels.dtype == torch.int64
             assert part.source.name(3) == "3"
-        assert (data.name, data.classes, data.topk, data.preprocessing) == ("features", 4, 8, Preprocessing())
+        assert (data.name, data.classes, data.topk) == ("features", 4, 8)
         assert data.description == "features: 40 of 6 numbers, 4 classes, split per class: 2 query, 3 train"
         assert data.split().seed == 5
+
+    def test_standardized(self, one: dict[str, Any], where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By the training items alone, whatever pieces they are read in."""
+        monkeypatch.setattr(features, "_PIECE", 5)
+        x = rows() * np.array([1e-4, 1, 100, 1, 1, 1], "f4") + np.array([0, 0, 0, 1000, 0, 0], "f4")
+        x[:, 4] = 7.25
+        one["features"] = save(Path(one["features"]), x)
+        data = load_features(5, **one)
+        train = x[data.train.indices].astype("f8")
+        inputs = data.preprocessing(data.train.source.read(data.train.indices)).double().numpy()
+        expected = (train - train.mean(axis=0)) / np.where(np.arange(6) == 4, 1, train.std(axis=0))
+        np.testing.assert_allclose(inputs, expected, rtol=0, atol=3e-4)
+        np.testing.assert_allclose(inputs.mean(axis=0), 0, atol=1e-4)
+        np.testing.assert_allclose(inputs.std(axis=0), [1, 1, 1, 1, 0, 1], atol=1e-5)
+        np.testing.assert_allclose(data.preprocessing.mean, train.mean(axis=0), rtol=1e-12, atol=1e-18)
+        assert data.preprocessing.shape_of((6,)) == (6,)
+        assert Preprocessing.from_dict(data.preprocessing.to_dict()) == data.preprocessing
+        assert load_features(5, **one, standardize=False).preprocessing == Preprocessing()
+        assert load_features(6, **one).preprocessing != data.preprocessing  # other training items
+
+    def test_standardized_by_some_of_many(self, one: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        whole = load_features(5, **one)
+        monkeypatch.setattr(features, "_LOOKED_AT", 5)
+        some = rows()[whole.train.indices[::3]].astype("f8")  # 4 of 12 items
+        found = load_features(5, **one).preprocessing
+        np.testing.assert_allclose(found.mean, some.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(found.std, some.std(axis=0), rtol=1e-9)
+
+    @pytest.mark.parametrize("dtype", ["f2", "f8", "u1", "i1"])
+    def test_standardized_of_every_dtype(self, dtype: str, one: dict[str, Any], where: str) -> None:
+        x = np.random.default_rng(0).integers(0, 100, (40, 6)).astype(dtype)
+        one["features"] = save(Path(one["features"]), x)
+        data = load_features(5, **one)
+        train = x[data.train.indices].astype("f8")
+        np.testing.assert_allclose(data.preprocessing.mean, train.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(data.preprocessing.std, train.std(axis=0), rtol=1e-9)
+
+    def test_one_training_item_has_no_deviation(self, one: dict[str, Any]) -> None:
+        data = load_features(5, **{**one, "per_class": False, "train_items": 1})
+        assert data.preprocessing.std == (1.0,) * 6
+        assert data.preprocessing(data.train.images).abs().max() == 0
+
+    @pytest.mark.parametrize("value", ["no", 1, None])
+    def test_standardize_is_true_or_false(self, value: Any, one: dict[str, Any]) -> None:
+        message = error_of(load_features, **one, standardize=value)
+        assert message == f"features: standardize must be true or false, got {value!r}"
 
     def test_memory_and_disk_are_the_same_data(self, one: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
         first = load_features(**one).fingerprint()

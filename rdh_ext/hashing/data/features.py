@@ -16,6 +16,7 @@ from ...retrieval.sets.arrays import PIECE_BYTES, Array, npy_array, open_file
 from ...retrieval.sets.meaning import labels_of
 from ...retrieval.sets.npy import read_header
 from .labels import digest_of, number_of_classes, one_hot_as_ids, say_without_label
+from .preprocessing import Preprocessing
 from .protocols import Pool, draw_train
 from .sources import Source, TensorSource
 from .split_files import ROLES
@@ -23,6 +24,9 @@ from .splits import Part, RetrievalData, Split, cut
 
 IN_MEMORY = 1 << 30
 """Files of at most so many bytes are read as a whole."""
+_LOOKED_AT = 1 << 17
+"""Training items that mean and deviation are taken of, at most."""
+_PIECE = 1 << 12
 
 
 class FeatureFile:
@@ -100,12 +104,17 @@ def load_features(
     train_items: int | None = 500,
     per_class: bool = True,
     split: str | None = None,
+    standardize: bool = True,
     topk: int | None = None,
 ) -> RetrievalData:
     """Hashes your own embeddings: arrays ``[n, D]`` with labels, in ``.npy`` files.
 
     With ``features`` and ``labels`` alone, one set is split by seed. With ``query_features`` as well, ``features`` are
     the gallery, of which some are trained on, or ``train_features`` are.
+
+    Embeddings come in all scales: of length 1 they give a network of ordinary weights next to nothing, and large ones
+    saturate every bit at once. So each of the D numbers is brought to mean 0 and deviation 1 over the training items
+    (of more than 131,072 of them, over so many at equal distances), as a preprocessing that a trained model keeps.
 
     Files up to 1 GiB are read into memory; rows of larger ones are read when they are needed. Nothing is unpickled.
 
@@ -117,6 +126,7 @@ def load_features(
             ``train_items=None`` trains on the whole gallery.
         per_class: see :func:`split_per_class`; False see :func:`split_random`.
         split: file of a saved split of one set, in place of the three before.
+        standardize: False leaves values as they are.
         topk: depth of mAP; None is the whole gallery.
 
     Raises:
@@ -137,7 +147,12 @@ def load_features(
         ...     data = load_features(features=f"{folder}/x.npy", labels=f"{folder}/y.npy", query_items=2, train_items=5)
         >>> len(data.query), len(data.train), len(data.gallery), data.train.images.shape
         (8, 20, 32, torch.Size([20, 16]))
+        >>> inputs = data.preprocessing(data.train.images)
+        >>> bool(inputs.mean(dim=0).abs().max() < 1e-6), bool((inputs.std(dim=0, correction=0) - 1).abs().max() < 1e-6)
+        (True, True)
     """
+    if not isinstance(standardize, bool):
+        raise ValueError(f"features: standardize must be true or false, got {standardize!r}")
     given = {
         "gallery": _pair("features", features, labels),
         "train": _pair("train_features", train_features, train_labels),
@@ -166,6 +181,7 @@ def load_features(
         f"split {made_by.protocol}",
         classes=classes,
         topk=topk,
+        preprocessing=_standardized(parts["train"]) if standardize else Preprocessing(),
         made_by=made_by,
         query=parts["query"],
         train=parts["train"],
@@ -227,6 +243,24 @@ def _given(
         items=sum(len(source) for source in {id(source): source for source in sources.values()}.values()),
         data=digest,
     )
+
+
+def _standardized(train: Part) -> Preprocessing:
+    """Mean 0 and deviation 1 of each number over the training items; what is the same in all of them becomes 0."""
+    step = -(-len(train) // _LOOKED_AT) or 1
+    looked_at = train.indices[::step]
+    total: Tensor = torch.zeros(1, dtype=torch.float64)
+    squares, first = total, train.source.read(looked_at[:1])
+    shift = first[0].double() if len(looked_at) else total  # squares of what is near to it keep their digits
+    for piece in looked_at.split(_PIECE):
+        values = train.source.read(piece)
+        assert isinstance(values, Tensor)
+        values = values.double() - shift
+        total, squares = total + values.sum(dim=0), squares + values.square().sum(dim=0)
+    mean = total / max(1, len(looked_at))
+    deviation = (squares / max(1, len(looked_at)) - mean.square()).clamp(min=0).sqrt()
+    spread = torch.where(deviation > 1e-7 * (mean + shift).abs(), deviation, 1.0)
+    return Preprocessing(mean=tuple((mean + shift).tolist()), std=tuple(spread.tolist()))
 
 
 def _features(path: Path) -> Array:
