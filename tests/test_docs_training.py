@@ -143,7 +143,7 @@ def test_commands_are_those_that_there_are(words: list[str], tmp_path: Path, mon
     for block in blocks():
         if block.kind == "yaml":
             Path(block.text.splitlines()[0].removeprefix("# ")).write_text(block.text)
-    arguments = cli._make_parser().parse_args(words)
+    arguments = cli._make_parser()[0].parse_args(words)
     if arguments.command == "train":
         check_recipe(recipe_of(arguments))
 
@@ -186,7 +186,7 @@ def test_options_of_commands_exist() -> None:
     text = without_blocks()
     known_options = set()
     for command in ("train", "encode", "evaluate", "search", "reproduce"):
-        parser = cli._make_parser()._subparsers._group_actions[0].choices[command]  # type: ignore[union-attr,index]
+        parser = cli._make_parser()[1][command]
         known_options |= {option for action in parser._actions for option in action.option_strings}
     assert set(re.findall(r"(?<![\w-])--[a-z-]+", " ".join(quoted(text)))) - {"--logdir"} <= known_options
 

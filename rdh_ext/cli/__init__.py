@@ -30,7 +30,8 @@ COMMANDS: dict[str, Callable[[Any, argparse.ArgumentParser], None]] = {
 }
 
 
-def _make_parser() -> Parser:
+def _make_parser() -> tuple[Parser, dict[str, Parser]]:
+    """The parser, and those of its commands."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
@@ -52,7 +53,7 @@ start here:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     for add in COMMANDS.values():
         add(commands, common)
-    return parser
+    return parser, commands.choices
 
 
 def _check_command(parser: Parser, words: Sequence[str]) -> None:
@@ -65,6 +66,13 @@ def _check_command(parser: Parser, words: Sequence[str]) -> None:
     parser.error(f"unknown command {name!r}; {hint}")
 
 
+def _refuse(parser: Parser, words: Sequence[str]) -> None:
+    """Words that a command does not know, the first with the closest option that it has."""
+    options = [option for action in parser._actions for option in action.option_strings]
+    close = difflib.get_close_matches(words[0].partition("=")[0], options, n=1)
+    parser.error(f"unrecognized arguments: {' '.join(words)}{f'; did you mean {close[0]}?' if close else ''}")
+
+
 def _say(command: str, message: str) -> None:
     print(f"rdh {command}: error: {one_line(message)}", file=sys.stderr)
 
@@ -74,9 +82,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file may have a name that the terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
-    parser = _make_parser()
+    parser, commands = _make_parser()
     _check_command(parser, words)
-    arguments = parser.parse_args(words)
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        _refuse(commands.get(arguments.command, parser), unknown)
     if arguments.command is None:
         parser.print_help()
         return 0

@@ -286,8 +286,12 @@ class TestErrors:
             (["--out", "run", "--device", "gpu"], "--device: must be cpu, cuda or cuda:N"),
             (["--out", "run", "--workers", "-1"], "--workers: must be a whole number from 0"),
             (["--out", "run", "--timeout", "0"], "--timeout: must be a whole number from 1"),
-            (["--out", "run", "--epoch", "3"], "unrecognized arguments: --epoch 3"),
-            (["digits", "--out", "run"], "unrecognized arguments: digits"),
+            (
+                ["--out", "run", "--epoch", "3"],
+                "rdh train: error: unrecognized arguments: --epoch 3; did you mean --epochs?",
+            ),
+            (["--out", "run", "--epoch=3"], "unrecognized arguments: --epoch=3; did you mean --epochs?"),
+            (["digits", "--out", "run"], "rdh train: error: unrecognized arguments: digits; see 'rdh train --help'"),
         ],
     )
     def test_wrong_usage(self, capsys: Printed, words: list[str], expected: str) -> None:

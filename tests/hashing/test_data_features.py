@@ -116,6 +116,18 @@ class TestOneSet:
         assert data.preprocessing.std == (1.0,) * 6
         assert data.preprocessing(data.train.images).abs().max() == 0
 
+    def test_what_hardly_varies_stays_finite(self, one: dict[str, Any]) -> None:
+        x = rows()
+        x[:, 0] *= 1e-40
+        x[:, 1] *= 1e-30
+        x[:, 2] = 3 + 1e-7 * x[:, 2]
+        one["features"] = save(Path(one["features"]), x)
+        data = load_features(5, **one)
+        inputs = data.preprocessing(data.train.images)
+        assert bool(inputs.isfinite().all())
+        np.testing.assert_allclose(inputs.std(dim=0, correction=0)[[1, 3, 4, 5]], 1, atol=1e-5)
+        assert inputs[:, [0, 2]].abs().max() < 1e-6
+
     @pytest.mark.parametrize("value", ["no", 1, None])
     def test_standardize_is_true_or_false(self, value: Any, one: dict[str, Any]) -> None:
         message = error_of(load_features, **one, standardize=value)

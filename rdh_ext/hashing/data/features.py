@@ -259,7 +259,8 @@ def _standardized(train: Part) -> Preprocessing:
         total, squares = total + values.sum(dim=0), squares + values.square().sum(dim=0)
     mean = total / max(1, len(looked_at))
     deviation = (squares / max(1, len(looked_at)) - mean.square()).clamp(min=0).sqrt()
-    spread = torch.where(deviation > 1e-7 * (mean + shift).abs(), deviation, 1.0)
+    # below this it is rounding, or its inverse is no float32
+    spread = torch.where(deviation > (1e-7 * (mean + shift).abs()).clamp(min=1e-37), deviation, 1.0)
     return Preprocessing(mean=tuple((mean + shift).tolist()), std=tuple(spread.tolist()))
 
 

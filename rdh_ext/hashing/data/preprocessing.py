@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -193,12 +194,20 @@ class Preprocessing:
         """``(x - mean / scale) * (scale / std)``, in place: two passes, exact for values close to a large mean."""
         channels = (-1, *[1] * (inputs.dim() - 2))
         if self.mean:
-            inputs.sub_(torch.tensor([value / self.scale for value in self.mean], device=inputs.device).view(channels))
+            inputs.sub_(self._shift.to(inputs.device).view(channels))
         if self.std:
-            inputs.mul_(torch.tensor([self.scale / value for value in self.std], device=inputs.device).view(channels))
+            inputs.mul_(self._factor.to(inputs.device).view(channels))
         elif self.scale != 1:
             inputs.mul_(self.scale)
         return inputs
+
+    @functools.cached_property
+    def _shift(self) -> Tensor:
+        return torch.tensor([value / self.scale for value in self.mean], dtype=torch.float32)
+
+    @functools.cached_property
+    def _factor(self) -> Tensor:
+        return torch.tensor([self.scale / value for value in self.std], dtype=torch.float32)
 
 
 class _Part(NamedTuple):
