@@ -1,4 +1,4 @@
-"""A word where queries and gallery have codes of two models, between which distances mean nothing."""
+"""A word where queries and gallery have codes of two models, between which distances mean little."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def say_if_two_models(command: str, query: CodeSet, gallery: CodeSet) -> None:
         return
     names = " and ".join(f"{each.path}{_model(each.manifest.made)}" for each in (query, gallery))
     print(
-        f"rdh {command}: warning: {names} have codes of two models, which have nothing to do with each other; "
+        f"rdh {command}: warning: {names} have codes of two models, between which distances mean little; "
         "encode both by one",
         file=sys.stderr,
     )

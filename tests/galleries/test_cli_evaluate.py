@@ -82,7 +82,7 @@ def test_codes_of_two_models(
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("memory: ")]
     expected = (
         f"rdh evaluate: warning: {tmp_path}/query (of a) and {tmp_path}/gallery (of b) have codes of two models, "
-        "which have nothing to do with each other; encode both by one"
+        "between which distances mean little; encode both by one"
     )
     assert lines == [expected] * warned
 

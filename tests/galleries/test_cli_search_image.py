@@ -84,7 +84,7 @@ def test_the_model_of_the_gallery_and_another_one(capsys: Printed) -> None:
     captured = capsys.readouterr()
     assert captured.err.startswith("rdh search: warning: ")
     assert captured.err.endswith(
-        " and gallery (of run) have codes of two models, which have nothing to do with each other; encode both by one\n"
+        " and gallery (of run) have codes of two models, between which distances mean little; encode both by one\n"
     )
     assert captured.err.count("\n") == 1
     assert captured.out != first
