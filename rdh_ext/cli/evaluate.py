@@ -78,13 +78,16 @@ def _run(arguments: argparse.Namespace) -> None:
         raise CommandError("--resume goes on with a run that had --out FILE.json; name it")
     if out is not None and out.suffix.lower() != ".json":
         raise CommandError(f"--out {out}: the report is JSON; name a file that ends in .json")
+
+    def begin(plan: MemoryPlan) -> None:
+        say_if_two_models("evaluate", CodeSet(arguments.query), CodeSet(arguments.gallery))
+        print(f"memory: {plan}", file=sys.stderr)
+
     with process_group(arguments.device, arguments.timeout) as (rank, device):
         first = rank == 0
         state = None if out is None else out.with_name(f"{out.name}.partial")
         if first and out is not None:
             _claim(out, state, force=arguments.force, resume=arguments.resume)
-        if first:
-            say_if_two_models("evaluate", CodeSet(arguments.query), CodeSet(arguments.gallery))
         bar = Bar(" codes", shown=first)
         try:
             result = evaluate_sets(
@@ -99,7 +102,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 state=state,
                 resume=arguments.resume,
                 progress=bar,
-                on_plan=_say_plan if first else None,
+                on_plan=begin if first else None,
             )
         finally:
             bar.close()
@@ -121,10 +124,6 @@ def _claim(out: Path, state: Path | None, *, force: bool, resume: bool) -> None:
     if force and not resume and state is not None and (state / "job.json").is_file():
         shutil.rmtree(state)
     out.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _say_plan(plan: MemoryPlan) -> None:
-    print(f"memory: {plan}", file=sys.stderr)
 
 
 def _has_order(result: EvaluationResult) -> bool:
