@@ -23,6 +23,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 LARGE_GALLERIES = ROOT / "docs" / "large-galleries.md"
 WHAT_CHANGES = ROOT / "docs" / "what-rdh-changes.md"
+TRAINING = ROOT / "docs" / "training.md"
 TRAINING_SPEED = ROOT / "docs" / "training-speed.md"
 SHAPES = {"4096x64": "4,096 x 64", "262144x64": "262,144 x 64", "1x1": "1 x 1"}
 PROVIDERS = {
@@ -318,6 +319,7 @@ SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
         "parts": reproduced.parts,
     },
     LARGE_GALLERIES: {"streaming": streaming},
+    TRAINING: {"feature-scales": reproduced.feature_scales},
     TRAINING_SPEED: {
         "speed": training_step(training.speed),
         "counts": training_step(training.counts),

@@ -113,8 +113,9 @@ def load_features(
     the gallery, of which some are trained on, or ``train_features`` are.
 
     Embeddings come in all scales: of length 1 they give a network of ordinary weights next to nothing, and large ones
-    saturate every bit at once. So each of the D numbers is brought to mean 0 and deviation 1 over the training items
-    (of more than 131,072 of them, over so many at equal distances), as a preprocessing that a trained model keeps.
+    saturate bits before anything is learned. So each of the D numbers is brought to mean 0 and deviation 1 over the
+    training items (of more than 131,072, over at most so many, at equal distances), as a preprocessing that a trained
+    model keeps. ``benchmarks/feature_scales.py`` measures what that is worth.
 
     Files up to 1 GiB are read into memory; rows of larger ones are read when they are needed. Nothing is unpickled.
 
