@@ -8,18 +8,17 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from _markdown import head, line
+
 RESULTS = Path(__file__).parent / "results"
 
 
 def table(regime: str) -> str:
-    """mAP and, of the longest codes, dead bits of every method; nothing before it has been measured."""
-    where = RESULTS / regime / "table1.json"
-    if not where.exists():
-        return "not measured yet"
-    content = json.loads(where.read_bytes())
+    """mAP and, of the longest codes, dead bits of every method."""
+    content = json.loads((RESULTS / regime / "table1.json").read_bytes())
     bits = sorted({cell["bits"] for cell in content["cells"]})
-    head = ["mAP", *(f"{each} bits" for each in bits), f"dead bits a step, {bits[-1]} bits"]
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    titles = ["mAP", *(f"{each} bits" for each in bits), f"dead bits a step, {bits[-1]} bits"]
+    lines = head(*titles)
     for method in dict.fromkeys(cell["method"] for cell in content["cells"]):
         for variant in ("plain", "rdh"):
             cells = {
@@ -29,7 +28,7 @@ def table(regime: str) -> str:
             }
             label = cells[bits[-1]]["label"] if variant == "plain" else "+ RDH"
             row = [_value(cells[each], _differs(content, method, each) if variant == "rdh" else "") for each in bits]
-            lines.append("| " + " | ".join([label, *row, f"{cells[bits[-1]]['dead_per_step']['mean']:,.0f}"]) + " |")
+            lines.append(line(label, *row, f"{cells[bits[-1]]['dead_per_step']['mean']:,.0f}"))
     return "\n".join([*lines, "", _how(content)])
 
 
@@ -66,14 +65,14 @@ def feature_scales() -> str:
     with (RESULTS / "feature_scales.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     lengths = list(dict.fromkeys(row["length"] for row in rows))
-    head = ["mAP by the length of the embeddings", *lengths]
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * len(lengths)]
+    titles = ["mAP by the length of the embeddings", *lengths]
+    lines = head(*titles)
     for standardize, words in (("false", "as they are"), ("true", "standardized")):
         cells = [words]
         for length in lengths:
             maps = [float(row["map"]) for row in rows if (row["length"], row["standardize"]) == (length, standardize)]
             cells.append(f"{fmean(maps):.3f} ± {stdev(maps):.3f}")
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(line(*cells))
     seeds = len({row["seed"] for row in rows})
     lines += [
         "",
@@ -83,17 +82,14 @@ def feature_scales() -> str:
 
 
 def parts() -> str:
-    """mAP and dead bits of DPSH, DHN and DSDH with each part of RDH by itself; nothing before it has been measured."""
-    where = RESULTS / "digits_parts.csv"
-    if not where.exists():
-        return "not measured yet"
-    with where.open(newline="") as file:
+    """mAP and dead bits of DPSH, DHN and DSDH with each part of RDH by itself."""
+    with (RESULTS / "digits_parts.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     regimes = {row["regime"]: (int(row["bits"]), int(row["bits_per_step"])) for row in rows}
-    head = [""]
+    titles = [""]
     for regime, (bits, of) in regimes.items():
-        head += [f"mAP, {regime}, {bits} bits", f"dead of {of:,}"]
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+        titles += [f"mAP, {regime}, {bits} bits", f"dead of {of:,}"]
+    lines = head(*titles)
     for method, variant in dict.fromkeys((row["method"], row["variant"]) for row in rows):
         cells = [f"{method.upper()}, {variant}"]
         for regime in regimes:
@@ -101,7 +97,7 @@ def parts() -> str:
             maps = [float(row["map"]) for row in mine]
             cells.append(f"{fmean(maps):.3f} ± {stdev(maps):.3f}")
             cells.append(f"{fmean(float(row['dead_per_step']) for row in mine):,.0f}")
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(line(*cells))
     seeds = len({row["seed"] for row in rows})
     lines += ["", f"{seeds} seeds; dead bits per step: `python benchmarks/digits_parts.py`."]
     return "\n".join(lines)

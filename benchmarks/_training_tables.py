@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _training_predictions as predicted
+from _markdown import head, line
 
 Rows = list[dict[str, str]]
 NETWORKS = {"mlp": "512 features -> 512 -> 64 bits", "alexnet": "AlexNet, 3 x 224 x 224 -> 64 bits"}
@@ -32,14 +33,6 @@ class Table:
         return min((self._rows[key] for key in keys if key in self._rows), key=lambda row: float(row["times_rdh_ext"]))
 
 
-def _line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _head(*cells: str) -> list[str]:
-    return [_line(*cells), "|---|" + "---:|" * (len(cells) - 1)]
-
-
 def _times(value: float) -> str:
     return f"{value:.2f} x" if value < 10 else f"{value:,.0f} x"
 
@@ -62,22 +55,22 @@ def speed(rows: Rows) -> str:
     """Whole steps by network, and the loss part alone with its memory."""
     table, lines = Table(rows), []
     for network in table.networks:
-        lines += _head(f"whole step, {NETWORKS[network]}", "**rdh_ext**", "loss part of it", *FORMS)
+        lines += head(f"whole step, {NETWORKS[network]}", "**rdh_ext**", "loss part of it", *FORMS)
         for method in table.methods:
             ours = table.of(network, "step", method, "rdh_ext")
             times = [float(table.fastest(network, "step", method, of)["times_rdh_ext"]) for of in FORMS.values()]
             share = _percent(float(ours["loss_share"]))
-            lines.append(_line(method, _milliseconds(ours), share, *map(_times, times)))
+            lines.append(line(method, _milliseconds(ours), share, *map(_times, times)))
         lines.append("")
     network = table.networks[0]
     memory = [label for label in FORMS if label != "`torch.compile`"]
-    lines += _head("loss part alone", "**rdh_ext**", *FORMS, "memory of rdh_ext", *(f"of {label}" for label in memory))
+    lines += head("loss part alone", "**rdh_ext**", *FORMS, "memory of rdh_ext", *(f"of {label}" for label in memory))
     for method in table.methods:
         ours = table.of(network, "loss", method, "rdh_ext")
         others = {label: table.fastest(network, "loss", method, of) for label, of in FORMS.items()}
         times = [_times(float(row["times_rdh_ext"])) for row in others.values()]
         sizes = [_mebibytes(row) for row in (ours, *(others[label] for label in memory))]
-        lines.append(_line(method, _milliseconds(ours), *times, *sizes))
+        lines.append(line(method, _milliseconds(ours), *times, *sizes))
     row = rows[0]
     of_gradients = max(float(each["gradient_difference"] or 0) for each in rows)
     return "\n".join(
@@ -104,7 +97,7 @@ def _spread(row: dict[str, str]) -> str:
 def counts(rows: Rows) -> str:
     """What counting bits adds to a step, and what the engine's records do."""
     table = Table(rows)
-    lines = _head(
+    lines = head(
         "counted in every step",
         "counting: time added",
         "step of mlp, x",
@@ -119,14 +112,14 @@ def counts(rows: Rows) -> str:
             cells.append(f"{float(table.of('mlp', 'loss', method, provider)['adds_us']):.0f} us")
             if provider != "counting by a hook":
                 cells.append(_spread(table.of("mlp", "step", method, provider)))
-        lines.append(_line(method, *cells, _spread(table.of("alexnet", "step", method, "records"))))
+        lines.append(line(method, *cells, _spread(table.of("alexnet", "step", method, "records"))))
     return "\n".join(lines)
 
 
 def predictions(rows: Rows) -> str:
     """What was expected, and what came."""
     table = Table(rows)
-    lines = _head("predicted, measured", "loss part of a step", *FORMS, "counting", "records")
+    lines = head("predicted, measured", "loss part of a step", *FORMS, "counting", "records")
     for network in table.networks:
         for method in table.methods:
             share = float(table.of(network, "step", method, "rdh_ext")["loss_share"])
@@ -140,5 +133,5 @@ def predictions(rows: Rows) -> str:
                 cells.append(
                     f"{expected:.3f}, {float(table.of(*found)['times_rdh_ext']):.3f}" if found in table else ""
                 )
-            lines.append(_line(f"{network}, {method}", *cells))
+            lines.append(line(f"{network}, {method}", *cells))
     return "\n".join(lines)

@@ -10,17 +10,14 @@ Needs the extras: pip install "rdh_ext[train]".
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from statistics import fmean, stdev
 
 from _measure import RESULTS, machine, write_csv
-from tqdm import tqdm
+from _trainings import results_of
 
 from rdh_ext.hashing.recipe import read
-from rdh_ext.hashing.reproduce.pool import places, train_all
-from rdh_ext.hashing.reproduce.worker import Job
 
 REGIMES = {"digits": 64, "digits-raw": 64, "digits-few": 24}
 """Bits. With few labels there is a difference with short codes only."""
@@ -54,25 +51,16 @@ def cells(seeds: int) -> list[tuple[str, str, str, int]]:
 
 def measure(folder: Path, seeds: int, epochs: int | None) -> list[dict[str, str]]:
     """All trainings, as rows."""
-    jobs = []
-    for number, (regime, method, variant, seed) in enumerate(cells(seeds)):
+    recipes = []
+    for regime, method, variant, seed in cells(seeds):
         values = {
             **VARIANTS[variant],
             "bits": REGIMES[regime],
             "seed": seed,
             **({} if epochs is None else {"training.epochs": epochs}),
         }
-        recipe = read(regime, method).override(values)
-        jobs.append(Job(str(number), recipe, folder / str(number), folder / f"{number}.log"))
-    with tqdm(total=len(jobs), unit=" trainings", disable=None) as bar:
-        ended = train_all(jobs, places(["cpu"], None), lambda end: bar.update() and None)
-    failed = [end for end in ended if end.error is not None]
-    if failed:
-        raise SystemExit(f"{len(failed)} trainings failed, the first with {failed[0].error}")
-    return [
-        row(cell, json.loads((job.folder / "results.json").read_bytes()))
-        for cell, job in zip(cells(seeds), jobs, strict=True)
-    ]
+        recipes.append(read(regime, method).override(values))
+    return [row(cell, found) for cell, found in zip(cells(seeds), results_of(recipes, folder), strict=True)]
 
 
 def row(cell: tuple[str, str, str, int], found: dict) -> dict[str, str]:

@@ -10,19 +10,16 @@ Needs the extras: pip install "rdh_ext[train]".
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 from _measure import RESULTS, machine, write_csv
+from _trainings import results_of
 from sklearn.datasets import load_digits
-from tqdm import tqdm
 
 from rdh_ext.hashing.recipe import read
-from rdh_ext.hashing.reproduce.pool import places, train_all
-from rdh_ext.hashing.reproduce.worker import Job
 
 LENGTHS = (0.1, 1.0, 10.0, 100.0)
 WIDTH = 512
@@ -47,19 +44,12 @@ def measure(folder: Path, seeds: int) -> list[dict[str, str]]:
     cells = [
         (length, standardize, seed) for length in LENGTHS for standardize in (False, True) for seed in range(seeds)
     ]
-    jobs = []
-    for number, (length, standardize, seed) in enumerate(cells):
+    recipes = []
+    for length, standardize, seed in cells:
         files = {"data.features": str(folder / f"{length}.npy"), "data.labels": str(folder / "labels.npy")}
-        recipe = read("features").override({**files, **ITEMS, "data.standardize": standardize, "seed": seed})
-        jobs.append(Job(str(number), recipe, folder / str(number), folder / f"{number}.log"))
-    with tqdm(total=len(jobs), unit=" trainings", disable=None) as bar:
-        ended = train_all(jobs, places(["cpu"], None), lambda end: bar.update() and None)
-    failed = [end for end in ended if end.error is not None]
-    if failed:
-        raise SystemExit(f"{len(failed)} trainings failed, the first with {failed[0].error}")
+        recipes.append(read("features").override({**files, **ITEMS, "data.standardize": standardize, "seed": seed}))
     rows = []
-    for (length, standardize, seed), job in zip(cells, jobs, strict=True):
-        found = json.loads((job.folder / "results.json").read_bytes())
+    for (length, standardize, seed), found in zip(cells, results_of(recipes, folder), strict=True):
         last = found["epochs"][-1]
         rows.append(
             {

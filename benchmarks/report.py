@@ -17,6 +17,7 @@ from statistics import fmean, stdev
 
 import _reproduced as reproduced
 import _training_tables as training
+from _markdown import head
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -132,7 +133,7 @@ def amplifier() -> str:
     """Time of every provider as a multiple of rdh_ext's, per shape, and where it was measured."""
     rows = read("gradient_amplifier_cpu.csv")
     ratio = {(row["provider"], row["shape"]): row for row in rows}
-    lines = [f"| forward + backward, float32 | {' | '.join(SHAPES.values())} |", "|---|" + "---:|" * len(SHAPES)]
+    lines = head("forward + backward, float32", *SHAPES.values())
     for provider, label in PROVIDERS.items():
         if (provider, "1x1") in ratio:
             cells = []
@@ -171,8 +172,7 @@ def pairwise() -> str:
         "The first line is the time of rdh_ext, which gets labels; the others are multiples of it, and get the matrix",
         "of similarities for nothing.",
         "",
-        f"| forward + backward, float32, 64 bits | {' | '.join(PAIRWISE_SHAPES.values())} |",
-        "|---|" + "---:|" * len(PAIRWISE_SHAPES),
+        *head("forward + backward, float32, 64 bits", *PAIRWISE_SHAPES.values()),
     ]
     for label, providers in PAIRWISE_PROVIDERS.items():
         cells = []
@@ -238,7 +238,7 @@ def _times(
     cell: dict[tuple[str, str], dict[str, str]],
 ) -> list[str]:
     """A table: milliseconds in its first line, and in the others multiples of them, of the fastest of the providers."""
-    table = [f"| {title} | {' | '.join(columns.values())} |", "|---|" + "---:|" * len(columns)]
+    table = head(title, *columns.values())
     for label, providers in lines.items():
         cells = []
         for column in columns:

@@ -290,6 +290,7 @@ def _outcome(
     out, data = options.out, setting.data
     barrier()  # the network is on the disk
     model = load(out / MODEL, options.device)
+    digest = sha256(out / MODEL) if first else ""
     zeros = 0
     for role in ("query", "gallery"):
         part: Part = getattr(data, role)
@@ -297,7 +298,7 @@ def _outcome(
         zeros += codes.exact_zeros
         if first:
             made = {"by": "rdh train", "data": data.name, "part": role, "method": recipe.method, "seed": recipe.seed}
-            made["model_sha256"] = sha256(out / MODEL)
+            made["model_sha256"] = digest
             write_code_set(out / "codes" / role, codes.packed, part.labels, bits=recipe.bits, overwrite=True, made=made)
             if isinstance(part.source, ImageFiles):  # what `rdh search --pictures` takes
                 names = [os.path.abspath(part.source.name(index)) for index in part.indices.tolist()]

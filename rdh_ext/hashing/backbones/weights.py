@@ -61,12 +61,12 @@ def load_weights(name: str, model: nn.Module, head: str, weights: Weights) -> No
     Raises:
         ValueError: something else is missing, too much, of another shape, or not finite; the message names it.
     """
-    own = model.state_dict()
-    state = OrderedDict((_current(key, own), value) for key, value in weights.state.items())
+    own: Any = model.state_dict()  # with an attribute that no type of it has
+    state: Any = OrderedDict((_current(key, own), value) for key, value in weights.state.items())
     for key in [key for key in state if key.startswith((f"{head}.", *AUXILIARY))]:
         del state[key]
     # the versions that old files are told by; some models want one
-    state._metadata = getattr(weights.state, "_metadata", own._metadata)  # type: ignore[attr-defined]
+    state._metadata = getattr(weights.state, "_metadata", own._metadata)
     try:
         result = model.load_state_dict(state, strict=False)
     except (RuntimeError, ValueError) as error:
@@ -120,11 +120,12 @@ def _state_dict(loaded: Any, origin: str) -> Mapping[str, Any]:
             )
     if not all(key.startswith("module.") for key in loaded):
         return loaded
-    bare = OrderedDict((key.removeprefix("module."), value) for key, value in loaded.items())
+    bare: Any = OrderedDict((key.removeprefix("module."), value) for key, value in loaded.items())
     if hasattr(loaded, "_metadata"):
         versions = ((key.removeprefix("module").removeprefix("."), value) for key, value in loaded._metadata.items())
-        bare._metadata = OrderedDict(versions)  # type: ignore[attr-defined]
-    return bare
+        bare._metadata = OrderedDict(versions)
+    plain: Mapping[str, Any] = bare
+    return plain
 
 
 def _current(key: str, own: Mapping[str, Tensor]) -> str:

@@ -87,8 +87,9 @@ class FeatureFile:
         return {**self.__dict__, "_descriptor": None}
 
     def __del__(self) -> None:
-        if getattr(self, "_descriptor", None) is not None:
-            os.close(self._descriptor)  # type: ignore[arg-type]
+        descriptor: int | None = getattr(self, "_descriptor", None)  # there is none where __init__ has failed
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def load_features(

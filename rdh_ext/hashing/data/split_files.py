@@ -16,7 +16,7 @@ from ..._files import write_bytes
 FORMAT = "rdh_ext split"
 VERSION = 1
 ROLES = ("query", "train", "gallery")
-NOTE = {
+NOTE: dict[str, type | tuple[type, ...]] = {
     "format": str,
     "version": int,
     "protocol": str,
@@ -32,7 +32,8 @@ def write_split(path: Path, positions: dict[str, NDArray[np.int64]], note: dict[
     arrays = {role: positions[role].astype("<i8") for role in ROLES}
     text = json.dumps({**note, "sha256": _checksum(note, arrays)}, sort_keys=True)
     buffer = io.BytesIO()
-    np.savez(buffer, note=np.frombuffer(text.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+    members: dict[str, Any] = {"note": np.frombuffer(text.encode(), np.uint8), **arrays}
+    np.savez(buffer, **members)
     write_bytes(path, buffer.getvalue())
 
 
@@ -56,7 +57,7 @@ def read_split(path: Path) -> tuple[dict[str, NDArray[np.int64]], dict[str, Any]
     if note["version"] != VERSION:
         raise ValueError(f"{path}: a split of format {note['version']}, and this program reads {VERSION}; update it")
     is_whole = all(array.dtype == np.dtype("<i8") and array.ndim == 1 for array in arrays.values())
-    is_typed = note.keys() == NOTE.keys() and all(isinstance(note[key], NOTE[key]) for key in NOTE)  # type: ignore[arg-type]
+    is_typed = note.keys() == NOTE.keys() and all(isinstance(note[key], NOTE[key]) for key in NOTE)
     if not is_whole or not is_typed or checksum != _checksum(note, arrays):
         raise ValueError(f"{path}: damaged, its checksum is another one; bring it back, or make the split again")
     return {role: array.astype(np.int64) for role, array in arrays.items()}, note

@@ -227,8 +227,10 @@ class RetrievalData:
                 first[id(part.source)] = offset
                 offset += len(part.source)
             places[role] = part.indices + first[id(part.source)]
-        made = self.made_by or Split(**places, items=offset)  # type: ignore[arg-type]
-        return replace(made, query=places["query"], train=places["train"], gallery=places["gallery"])
+        query, train, gallery = (places[role] for role in ROLES)
+        if self.made_by is None:
+            return Split(query, train, gallery, items=offset)
+        return replace(self.made_by, query=query, train=train, gallery=gallery)
 
     def fingerprint(self) -> str:
         """SHA-256 of what a training depends on: items, their order, labels and names in each part.

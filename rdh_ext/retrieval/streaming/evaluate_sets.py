@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor
@@ -173,7 +173,7 @@ class SummedStableRanking:
         """AP of every query."""
         return stable_average_precision(self.total, self.found, self.histogram, self.limit, denominator)
 
-    def _fail(self) -> Any:
+    def _fail(self) -> NoReturn:
         raise ValueError(
             f"{_OP}: with ties='stable' the order of the gallery is not kept, got a question about it; ask an "
             "evaluation with ties='expected', or rdh_ext.evaluate with codes in memory"
@@ -181,15 +181,15 @@ class SummedStableRanking:
 
     def relevant_within(self, ranks: Tensor) -> Tensor:
         """Not known."""
-        return self._fail()  # type: ignore[no-any-return]
+        self._fail()
 
     def precision_at_recall(self, levels: Tensor) -> Tensor:
         """Not known."""
-        return self._fail()  # type: ignore[no-any-return]
+        self._fail()
 
     def discounted_gain(self, n: int) -> Tensor:
         """Not known."""
-        return self._fail()  # type: ignore[no-any-return]
+        self._fail()
 
 
 @dataclass(frozen=True)
