@@ -8,7 +8,7 @@ export MAX_JOBS ?= 2
 CSRC := $(shell find csrc -type f)
 FORMATTED := $(filter %.h %.cpp %.cu %.cuh %.inl,$(CSRC) $(shell find tests/native tests/simt benchmarks -type f))
 
-.PHONY: help demo test test-reference test-simt test-abi test-install lint format bench clean
+.PHONY: help demo test test-reference test-simt test-abi test-install instructions lint format bench clean
 .SECONDARY:
 
 help:  ## this list
@@ -49,6 +49,9 @@ test-abi:  ## one build of the ops on two versions of torch, in environments of 
 
 test-install:  ## sdist, wheel, build isolation, with and without nvcc, in environments of their own
 	$(PYTHON) tests/build/install.py
+
+instructions: $(VENV)/.torch  ## instructions of three small CPU cases, held to the committed counts
+	$(BIN)/python benchmarks/instructions.py --check
 
 lint: $(VENV)/.with-lint  ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff check .
