@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -106,28 +106,45 @@ def make_inputs(shape: Shape, seed: int = 0) -> Inputs:
     return Inputs(q, g, q_labels, g_labels, q_signs, g_signs, q_hot, g_hot)
 
 
-def argsort_map(x: Inputs) -> float:
+class Sides(Protocol):
+    """What peers need of :class:`Inputs`."""
+
+    @property
+    def q(self) -> Tensor: ...
+    @property
+    def g(self) -> Tensor: ...
+    @property
+    def q_signs(self) -> Floats: ...
+    @property
+    def g_signs(self) -> Floats: ...
+    @property
+    def q_hot(self) -> Floats: ...
+    @property
+    def g_hot(self) -> Floats: ...
+
+
+def argsort_map(x: Sides, topk: int | None = None, part: int = 1) -> float:
     """mAP the way of DeepHash-pytorch: for every query a product of labels, a product of codes, an unstable argsort,
-    and the precision at each relevant rank."""
+    and the precision at each relevant rank, up to ``topk``; of every ``part``-th query."""
     bits, total = x.g_signs.shape[1], 0.0
-    for signs, hot in zip(x.q_signs, x.q_hot, strict=True):
+    for signs, hot in zip(x.q_signs[::part], x.q_hot[::part], strict=True):
         relevant = (np.dot(hot, x.g_hot.T) > 0).astype(np.float32)
         distance = 0.5 * (bits - np.dot(signs, x.g_signs.T))
-        relevant = relevant[np.argsort(distance)]
+        relevant = relevant[np.argsort(distance)][:topk]
         found = int(relevant.sum())
         if found:
             ranks = np.asarray(np.where(relevant == 1)) + 1.0
             total += float(np.mean(np.linspace(1, found, found) / ranks))
-    return total / len(x.q_signs)
+    return total / len(x.q_signs[::part])
 
 
-def faiss_searches(x: Inputs) -> dict[str, Callable[[int], tuple[Any, Any]]]:
-    """Mode of IndexBinaryFlat -> search of all queries, one thread, given k; empty where FAISS is not installed."""
+def faiss_searches(x: Sides, threads: int = 1) -> dict[str, Callable[[int], tuple[Any, Any]]]:
+    """Mode of IndexBinaryFlat -> search of all queries, given k; empty where FAISS is not installed."""
     try:
         import faiss
     except ImportError:
         return {}
-    faiss.omp_set_num_threads(1)
+    faiss.omp_set_num_threads(threads)
     q = x.q.numpy()
 
     def searching(heap: bool) -> Callable[[int], tuple[Any, Any]]:
@@ -139,11 +156,11 @@ def faiss_searches(x: Inputs) -> dict[str, Callable[[int], tuple[Any, Any]]]:
     return {"FAISS heap": searching(True), "FAISS counting": searching(False)}
 
 
-def other_maps(x: Inputs) -> dict[str, Callable[[], float]]:
+def other_maps(x: Sides, part: int = PART, topk: int | None = None) -> dict[str, Callable[[], float]]:
     """mAP of every 20th query by torchmetrics and by scikit-learn, each with its own treatment of ties; without those
-    that are not installed."""
-    q_signs, g_signs = torch.from_numpy(x.q_signs[::PART]), torch.from_numpy(x.g_signs)
-    relevant = torch.from_numpy(x.q_hot[::PART] @ x.g_hot.T > 0)
+    that are not installed. scikit-learn knows no ``topk``."""
+    q_signs, g_signs = torch.from_numpy(x.q_signs[::part]), torch.from_numpy(x.g_signs)
+    relevant = torch.from_numpy(x.q_hot[::part] @ x.g_hot.T > 0)
     query = torch.arange(len(q_signs)).repeat_interleave(len(g_signs))
     bits, found = g_signs.size(1), {}
 
@@ -153,7 +170,10 @@ def other_maps(x: Inputs) -> dict[str, Callable[[], float]]:
     try:
         from torchmetrics.retrieval import RetrievalMAP
 
-        found["torchmetrics"] = lambda: float(RetrievalMAP()(scores().flatten(), relevant.flatten(), indexes=query))
+        def torchmetrics_map() -> float:
+            return float(RetrievalMAP(top_k=topk)(scores().flatten(), relevant.flatten(), indexes=query))
+
+        found["torchmetrics"] = torchmetrics_map
     except ImportError:
         pass
     try:

@@ -29,7 +29,7 @@ from _hamming_peers import (
     stable_precision,
 )
 from _measure import at_level, cores, machine, sample, with_threads
-from _peaks import Memory, Unavailable, as_words
+from peaks import Memory, Unavailable, as_words
 from torch import Tensor
 
 import rdh_ext

@@ -92,20 +92,47 @@ class Timing:
     p80: float
 
 
-def _seconds(function: Callable[[], object], calls: int) -> float:
+def mean_seconds(function: Callable[[], object], calls: int, settle: Callable[[], None] = lambda: None) -> float:
+    """Of so many calls, with one wait at their end for what a device has still to do."""
     start = time.perf_counter()
     for _ in range(calls):
         function()
+    settle()
     return (time.perf_counter() - start) / calls
 
 
 def _warm_up(function: Callable[[], object], seconds: float) -> int:
     """Compiles what compiles itself, fills caches, and says how many calls take about ``seconds``."""
     function()
-    if _seconds(function, 1) > seconds:
+    if mean_seconds(function, 1) > seconds:
         return 1
     function()
-    return max(1, int(seconds / max(_seconds(function, 2), 1e-7)))
+    return max(1, int(seconds / max(mean_seconds(function, 2), 1e-7)))
+
+
+def take_rounds(
+    providers: dict[str, Callable[[], object]],
+    calls: Mapping[str, int],
+    rounds: int,
+    *,
+    probes: dict[str, Callable[[], float]] | None = None,
+    fewer: Mapping[str, int] | None = None,
+    settle: Callable[[], None] = lambda: None,
+) -> dict[str, list[float]]:
+    """Seconds per call of every provider, one entry per round: in a round one comes after the other, for its number of
+    ``calls``.
+
+    ``probes`` are asked in turn with the providers, and what they return is kept; ``fewer`` has the providers that take
+    part in the first rounds only, and in how many.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in (*providers, *(probes or {}))}
+    for turn in range(rounds):
+        for name, function in providers.items():
+            if turn < (fewer or {}).get(name, rounds):
+                samples[name].append(mean_seconds(function, calls[name], settle))
+        for name, probe in (probes or {}).items():
+            samples[name].append(probe())
+    return samples
 
 
 def sample(
@@ -116,21 +143,9 @@ def sample(
     probes: dict[str, Callable[[], float]] | None = None,
     fewer: dict[str, int] | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds per call of every provider, one entry per round: in a round one comes after the other, each for about
-    ``seconds``.
-
-    ``probes`` are asked in turn with the providers, and what they return is kept; ``fewer`` has the providers that take
-    part in the first rounds only, and in how many.
-    """
+    """:func:`take_rounds` after a warm-up, each provider for about ``seconds`` in a round."""
     calls = {name: _warm_up(function, seconds) for name, function in providers.items()}
-    samples: dict[str, list[float]] = {name: [] for name in (*providers, *(probes or {}))}
-    for turn in range(rounds):
-        for name, function in providers.items():
-            if turn < (fewer or {}).get(name, rounds):
-                samples[name].append(_seconds(function, calls[name]))
-        for name, probe in (probes or {}).items():
-            samples[name].append(probe())
-    return samples
+    return take_rounds(providers, calls, rounds, probes=probes, fewer=fewer)
 
 
 def timing(values: list[float]) -> Timing:

@@ -32,7 +32,7 @@ from _pairwise_peers import (
     relative,
     truth,
 )
-from _peaks import Peaks, Unavailable
+from peaks import Peaks, Unavailable
 from torch import Tensor
 
 import rdh_ext

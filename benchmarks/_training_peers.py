@@ -39,7 +39,8 @@ CASES = tuple(Case(title, rdh) for title in TITLES for rdh in (False, True))
 
 
 class Items(NamedTuple):
-    """What a loss is told of a batch: class ids ``[B]``, the same as one-hot rows ``[B, C]``, and positions ``[B]``."""
+    """What a loss is told of a batch: class ids ``[B]`` or multi-hot rows ``[B, C]``, the same as one-hot rows in
+    float32, and positions ``[B]``."""
 
     labels: Tensor
     one_hot: Tensor
@@ -56,8 +57,13 @@ class Bank(NamedTuple):
 
     @classmethod
     def of(cls, rows: Tensor, labels: Tensor) -> Bank:
-        hot = one_hot(labels, CLASSES).float()
+        hot = hot_rows(labels)
         return cls(rows, labels, hot, hot.T.contiguous())
+
+
+def hot_rows(labels: Tensor) -> Tensor:
+    """Labels as rows of 0 and 1 in float32."""
+    return labels.float() if labels.dim() == 2 else one_hot(labels, CLASSES).float()
 
 
 Loss = Callable[[Tensor, Items], Tensor]  # logits [B, K] -> scalar
@@ -135,17 +141,18 @@ def obvious(method: HashingMethod, bank: Bank | None) -> Loss:
 
 
 def products(method: HashingMethod, bank: Bank | None) -> Loss:
-    """The same with matrices ``[B, N]`` at most: S by comparison, one fused function for the pairs, Eq. 4 in closed
-    form."""
+    """The same with matrices ``[B, N]`` at most: S by comparison (of multi-hot rows by a product), one fused function
+    for the pairs, Eq. 4 in closed form."""
 
     def loss(logits: Tensor, items: Items) -> Tensor:
         h = activate(method, logits)
         if bank is None:
-            v, theirs = h, items.labels
+            v, theirs, hot = h, items.labels, items.one_hot
         else:
             bank.rows[items.index] = h.detach()
-            v, theirs = bank.rows, bank.labels
-        s = (items.labels[:, None] == theirs).to(h.dtype)
+            v, theirs, hot = bank.rows, bank.labels, bank.one_hot
+        same = items.labels[:, None] == theirs if theirs.dim() == 1 else items.one_hot @ hot.T > 0
+        s = same.to(h.dtype)
         weight = pair_weights(s) if method.pair_weights == "balanced" else None
         total = binary_cross_entropy_with_logits((method.scale * h) @ v.T, s, weight=weight)
         if method.error_aware:

@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from _measure import machine
 from _pairwise_run import peak_growth
-from _training_peers import CLASSES, Bank, Case, Items, Loss, forms
+from _training_peers import CLASSES, Bank, Case, Items, Loss, forms, hot_rows
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from rdh_ext.hashing.backbones import make_backbone
 from rdh_ext.hashing.engine.module import FLUSH_STEPS, HashingModule
@@ -70,16 +69,23 @@ class Problem:
 
 
 def make_problem(
-    backbone: str, rows: int, bits: int, items: int, shape: tuple[int, ...], device: torch.device
+    backbone: str,
+    rows: int,
+    bits: int,
+    items: int,
+    shape: tuple[int, ...],
+    device: torch.device,
+    labels: Tensor | None = None,
 ) -> Problem:
-    """Random inputs and labels; the last layer scaled so that logits deviate by ``LOGITS``."""
+    """Random inputs, and labels (class ids where none are given); the last layer scaled so that logits deviate by
+    ``LOGITS``."""
     network = make_backbone(backbone, bits, shape, OPTIONS.get(backbone)).to(device)
-    labels = torch.randint(0, CLASSES, (items,), device=device)
+    labels = torch.randint(0, CLASSES, (items,), device=device) if labels is None else labels.to(device)
     order = torch.randperm(items, device=device)
     batches = []
     for index in itertools.islice(order.split(rows), BATCHES[backbone]):
         ids = labels[index]
-        batches.append((torch.randn(rows, *shape, device=device), Items(ids, one_hot(ids, CLASSES).float(), index)))
+        batches.append((torch.randn(rows, *shape, device=device), Items(ids, hot_rows(ids), index)))
     head = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
     with torch.no_grad():
         scale = LOGITS / network(batches[0][0]).std()

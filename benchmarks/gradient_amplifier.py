@@ -16,13 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from _measure import RESULTS, Timing, keep_memory_mapped, machine, take_turns, write_csv
+from _measure import RESULTS, Timing, at_level, keep_memory_mapped, machine, take_turns, write_csv
+from _op_amplified_tanh import ALPHA, TAU, by_function, hooked
 
 import rdh_ext
 from rdh_ext import _native
 
-TAU = 0.99
-ALPHA = 1 / (1 - TAU * TAU)
 BARS = {  # shape -> (provider, ratio that has to hold, what the ratio is)
     (4096, 64): [("eager", 7.0, "at least"), ("compiled", 2.0, "at least")],
     (262144, 64): [("five passes", 1.5, "at most")],
@@ -30,46 +29,15 @@ BARS = {  # shape -> (provider, ratio that has to hold, what the ratio is)
 }
 
 
-def _amplify(h: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
-    return torch.where((h.abs() >= TAU) & (torch.sign(h) == torch.sign(grad)), ALPHA * grad, grad)
-
-
-def eager(x: torch.Tensor) -> torch.Tensor:
-    """torch.tanh and a hook."""
-    h = torch.tanh(x)
-    saved = h.detach()
-    h.register_hook(lambda grad: _amplify(saved, grad))
-    return h
-
-
-class _Amplified(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        h = torch.tanh(x)
-        ctx.save_for_backward(h)
-        return h
-
-    @staticmethod
-    def backward(ctx, grad):
-        (h,) = ctx.saved_tensors
-        return _amplify(h, grad) * (1 - h * h)
-
-
 def providers(rows: int, bits: int) -> dict[str, Callable[[], object]]:
     """Name -> one forward and backward at ``[rows, bits]`` float32."""
     x = (torch.randn(rows, bits) * 2).requires_grad_()
     grad = torch.randn(rows, bits)
-    compiled = torch.compile(lambda t: _Amplified.apply(t), fullgraph=True, dynamic=False)
+    amplified = by_function("amplified_tanh")
+    compiled = torch.compile(lambda t: amplified(t), fullgraph=True, dynamic=False)
 
     def training_step(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[], object]:
         return lambda: torch.autograd.grad(function(x), x, grad)
-
-    def at_level(level: str, step: Callable[[], object]) -> Callable[[], object]:
-        def run() -> object:
-            with _native.forced_cpu_level(level):
-                return step()
-
-        return run
 
     ours = training_step(rdh_ext.amplified_tanh)
     slower = [level for level in ("avx2",) if level in _native.cpu_levels() and level != _native.cpu_levels()[-1]]
@@ -77,7 +45,7 @@ def providers(rows: int, bits: int) -> dict[str, Callable[[], object]]:
     return {
         "rdh_ext": ours,
         **{f"rdh_ext {level}": at_level(level, ours) for level in slower},
-        "eager": training_step(eager),
+        "eager": training_step(hooked("amplified_tanh")),
         "compiled": training_step(compiled),
         "native tanh": training_step(torch.tanh),
         "one copy": lambda: target.copy_(source),

@@ -1,5 +1,5 @@
 // What the arithmetic of this CPU does at most, for the floors of the benchmarks: compiled on the spot and called by
-// _peaks.py. Each function runs for about `seconds` on the calling thread; -1 is "not available": this CPU does not
+// peaks.py. Each function runs for about `seconds` on the calling thread; -1 is "not available": this CPU does not
 // have the level (1 is AVX2, 2 is AVX-512).
 
 #include <chrono>
@@ -102,6 +102,32 @@ double elementwise_seconds_per_pair(int level, double seconds) {
   if (level == 2 && runs(2)) return seconds_per_unit(seconds, avx512::pairs_block);
 #endif
   return -1;
+}
+
+// Clocks of this core per second while it has something to do: operations on bits that wait for one another take one
+// each.
+double core_clock(double seconds) {
+  using namespace rdh;
+#if RDH_X86 || defined(__aarch64__)
+  const auto work = [] {
+    uint64_t x = 1, y = 3;
+    for (int i = 0; i < 1000; ++i) {
+#pragma GCC unroll 64
+      for (int step = 0; step < 64; ++step) {
+#if RDH_X86
+        asm volatile("xor %1, %0" : "+r"(x) : "r"(y));
+#else
+        asm volatile("eor %0, %0, %1" : "+r"(x) : "r"(y));
+#endif
+      }
+    }
+    return 64000.0;
+  };
+  return 1 / seconds_per_unit(seconds, work);
+#else
+  (void)seconds;
+  return -1;
+#endif
 }
 
 // The plain scan: the sum of the Hamming distances of all pairs of codes, words of 4 or 8 bytes. Levels: 0 popcnt,

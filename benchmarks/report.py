@@ -15,9 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, stdev
 
+import _bench_tables as bench
 import _reproduced as reproduced
 import _training_tables as training
 from _markdown import head
+from _rows import COLUMNS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -295,6 +297,36 @@ def streaming() -> str:
 def training_step(table: Callable[[list[dict[str, str]]], str]) -> Callable[[], str]:
     """One of the tables of whole steps of training."""
     return lambda: table(read("training_step_cpu.csv"))
+
+
+def bench_summary() -> str:
+    """What `rdh bench` measured on a CPU: a line per op; nothing before it has been committed."""
+    return _bench_tables(_bench_rows("cpu"), bench.summary_table)
+
+
+def bench_paper() -> str:
+    """The same at the sizes of the paper's data sets."""
+    return _bench_tables(_bench_rows("cpu"), bench.paper_table)
+
+
+def gpu() -> str:
+    """Both tables of every committed result of `rdh bench` on a GPU."""
+    files = [_bench_rows(path.stem) for path in sorted(RESULTS.glob("*.csv"))]
+    on_gpus = [rows for rows in files if any(row["level"] == "cuda" for row in rows)]
+    return "\n\n".join(_bench_tables(rows, bench.summary_table, bench.paper_table) for rows in on_gpus)
+
+
+def _bench_rows(name: str) -> list[dict[str, str]]:
+    """Of a committed CSV, none where it is not there or no result of `rdh bench`."""
+    rows = read(f"{name}.csv") if (RESULTS / f"{name}.csv").exists() else []
+    return rows if rows and set(rows[0]) == set(COLUMNS) else []
+
+
+def _bench_tables(rows: list[dict[str, str]], *tables: Callable[[list[dict[str, str]]], str]) -> str:
+    """Those that have lines, and where it was measured."""
+    filled = [text for table in tables if (text := table(rows))]
+    shown = [row for row in rows if row["sweep"] in ("default", "paper")] or rows
+    return "\n\n".join([*filled, bench.where(shown)]) if filled else ""
 
 
 def rendered(text: str, name: str, section: Callable[[], str]) -> str:

@@ -27,7 +27,7 @@ def assert_one_line(result: subprocess.CompletedProcess[str], status: int, *part
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["frobnicate"], ["'frobnicate'", "commands: demo, "]),
+        (["frobnicate"], ["'frobnicate'", "commands: bench, "]),
         (["dmo"], ["'dmo'", "did you mean 'demo'?"]),
         (["--debug", "serve"], ["'serve'"]),
         (["evaluate", "--query", "q"], ["--gallery"]),

@@ -17,8 +17,8 @@ from oracles import hamming as oracle
 
 import rdh_ext
 
-bars, cuda, peers, run, _peaks, script, report = load(
-    "_hamming_bars", "_hamming_cuda", "_hamming_peers", "_hamming_run", "_peaks", "hamming", "report"
+bars, cuda, peers, run, peaks, script, report = load(
+    "_hamming_bars", "_hamming_cuda", "_hamming_peers", "_hamming_run", "peaks", "hamming", "report"
 )
 
 SMALL = tuple(replace(shape, queries=7, items=300) for shape in peers.SHAPES.values())
@@ -301,7 +301,7 @@ def test_rows_say_where_they_differ_from_the_machine() -> None:
 def memory(tmp_path: Path) -> Any:
     if shutil.which("g++") is None:
         pytest.skip("no g++ here")
-    return _peaks.Memory(tmp_path)
+    return peaks.Memory(tmp_path)
 
 
 @pytest.mark.parametrize("bits", [8, 24, 32, 48, 64])
@@ -313,14 +313,14 @@ def test_every_scan_adds_up_all_distances(bits: int, tmp_path_factory: pytest.Te
     for queries, items in ((0, 5), (3, 0), (1, 1), (5, 63), (4, 64), (3, 129), (2, 1000)):
         q, g = (rng.integers(0, 256, (rows, bits // 8), dtype=np.uint8) for rows in (queries, items))
         total = oracle.distances(q, g).sum()
-        words = [_peaks.as_words(codes) for codes in (q, g)]
+        words = [peaks.as_words(codes) for codes in (q, g)]
         assert words[0].shape[1] in (4, 8)
         for name in names:
             for threads in (1, 2):
                 assert ours.scan(name, *words, threads=threads) == total, (name, queries, items)
     assert ours.scan("avx2", *(np.zeros((1, 3), dtype=np.uint8),) * 2) == -1
-    with pytest.raises(_peaks.Unavailable, match="have 9"):
-        _peaks.as_words(np.zeros((1, 9), dtype=np.uint8))
+    with pytest.raises(peaks.Unavailable, match="have 9"):
+        peaks.as_words(np.zeros((1, 9), dtype=np.uint8))
 
 
 def test_without_a_compiler_there_is_no_scan(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from oracles import pairwise_loss as oracle
 
 import rdh_ext
 
-bars, cuda, peers, run, _peaks, script, report = load(
-    "_pairwise_bars", "_pairwise_cuda", "_pairwise_peers", "_pairwise_run", "_peaks", "pairwise_loss", "report"
+bars, cuda, peers, run, peaks, script, report = load(
+    "_pairwise_bars", "_pairwise_cuda", "_pairwise_peers", "_pairwise_run", "peaks", "pairwise_loss", "report"
 )
 
 SMALL = (
@@ -179,13 +179,13 @@ def test_peak_growth_counts_what_was_touched() -> None:
 def test_peaks(tmp_path: Path) -> None:
     if shutil.which("g++") is None:
         pytest.skip("no g++ here")
-    with pytest.raises(_peaks.Unavailable, match="this is scalar"):
-        _peaks.Peaks("scalar")
+    with pytest.raises(peaks.Unavailable, match="this is scalar"):
+        peaks.Peaks("scalar")
     for level in [level for level in rdh_ext.build_info()["cpu_levels"] if level != "scalar"]:
-        peaks = _peaks.Peaks(level, tmp_path)
-        assert 1e9 < peaks.fma(seconds=1e-3) < 1e12
-        assert 1e9 < peaks.fma(threads=2, seconds=1e-3) < 2e12
-        per_pair = peaks.elementwise(seconds=1e-3)
+        cpu = peaks.Peaks(level, tmp_path)
+        assert 1e9 < cpu.fma(seconds=1e-3) < 1e12
+        assert 1e9 < cpu.fma(threads=2, seconds=1e-3) < 2e12
+        per_pair = cpu.elementwise(seconds=1e-3)
         assert per_pair is not None
         assert 1e-11 < per_pair < 1e-7
         assert len(list(tmp_path.glob("*.so"))) == 1  # compiled once for all levels
@@ -193,8 +193,8 @@ def test_peaks(tmp_path: Path) -> None:
 
 def test_peaks_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(_peaks.Unavailable, match="no-such-compiler"):
-        _peaks.Peaks("avx2", tmp_path)
+    with pytest.raises(peaks.Unavailable, match="no-such-compiler"):
+        peaks.Peaks("avx2", tmp_path)
 
 
 def test_the_readme_shows_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,15 +15,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import __version__
-from . import demo, encode, evaluate, export, info, reproduce, search, train
+from . import bench, demo, encode, evaluate, export, info, report, reproduce, search, train
 from .arguments import FAILURE, INTERRUPTED, CommandError, Parser, one_line
 
 COMMANDS: dict[str, Callable[[Any, argparse.ArgumentParser], None]] = {
+    "bench": bench.add,
     "demo": demo.add,
     "encode": encode.add,
     "evaluate": evaluate.add,
     "export": export.add,
     "info": info.add,
+    "report": report.add,
     "reproduce": reproduce.add,
     "search": search.add,
     "train": train.add,
@@ -47,6 +49,8 @@ start here:
   rdh reproduce --help   the tables and figures of the paper, measured
   rdh encode --help      codes that you have, in .npy, .pt or FAISS files, made ready for the others
   rdh evaluate --help    mAP of codes on disk, and what its numbers mean
+  rdh bench --quick      how fast this machine is, next to what you would use otherwise, in a minute
+  rdh report --help      tables and pictures of what 'rdh bench' measured
   rdh info               what is compiled in, and what is missing""",
     )
     parser.add_argument("--version", action="version", version=f"rdh_ext {__version__}")
