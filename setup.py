@@ -26,6 +26,7 @@ from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.build import build
+from setuptools.command.build_py import build_py
 
 try:
     import pybind11
@@ -133,6 +134,15 @@ def sources(*patterns: str) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
 
 
+def benchmark_files() -> list[str]:
+    """What `rdh bench` and `rdh report` need of the sources, results left out."""
+    programs = [f"benchmarks/*.{suffix}" for suffix in ("py", "cpp", "h", "inl", "cu", "cuh")]
+    headers = [
+        f"csrc/{folder}/*.{suffix}" for folder in ("common", "kernels", "kernels/cpu") for suffix in ("h", "inl")
+    ]
+    return sources(*programs, *headers)
+
+
 def strictness() -> bool:
     """Whether RDH_EXT_STRICT asks for errors instead of warnings."""
     wish = os.environ.get("RDH_EXT_STRICT", "0")
@@ -228,6 +238,20 @@ class Build(build):
         super().run()
 
 
+class BuildPy(build_py):
+    """The package, and for `rdh bench` the benchmarks with the headers that their ceilings are compiled with."""
+
+    def run(self) -> None:
+        """In a tree that is used as it is, they are beside the package already."""
+        super().run()
+        if self.editable_mode:
+            return
+        top = Path(self.build_lib) / "rdh_ext" / "_bench"
+        for name in benchmark_files():
+            (top / name).parent.mkdir(parents=True, exist_ok=True)
+            self.copy_file(str(ROOT / name), str(top / name))
+
+
 class BuildExtension(cpp_extension.BuildExtension):
     """PyTorch's, with libraries named without a Python version (they run on any), and words for what is missing."""
 
@@ -255,4 +279,5 @@ if __name__ == "__main__":
     os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), sysconfig.get_path("scripts")))
     found = find_toolkit()
     BuildExtension.cuda_missing = found if isinstance(found, str) else ""
-    setup(ext_modules=extensions(found), cmdclass={"build": Build, "build_ext": BuildExtension}, zip_safe=False)
+    commands = {"build": Build, "build_py": BuildPy, "build_ext": BuildExtension}
+    setup(ext_modules=extensions(found), cmdclass=commands, zip_safe=False)

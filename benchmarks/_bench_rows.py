@@ -43,11 +43,17 @@ def number(value: float | None, form: str = ".4g") -> str:
     return "" if value is None else f"{value:{form}}"
 
 
-def failed(op: Op, case: Case, reason: str, facts: dict[str, str]) -> list[dict[str, str]]:
+def row_of_nothing(op: Op, case: Case, run: Run, facts: dict[str, str]) -> list[dict[str, str]]:
     """The one row of a case that came to nothing."""
     row = dict.fromkeys(COLUMNS, "") | facts
     row |= {"op": op.name, "mode": op.mode, "sweep": case.sweep, "x": case.x, "case": case.label}
-    row |= {"provider": OURS, "kind": OURS, "status": "failed", "reason": reason, "threads": str(case.threads)}
+    row |= {
+        "provider": OURS,
+        "kind": OURS,
+        "status": run["status"],
+        "reason": run["failed"],
+        "threads": str(case.threads),
+    }
     return [row]
 
 

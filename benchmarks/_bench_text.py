@@ -51,7 +51,8 @@ def lines_of_case(rows: list[Row]) -> list[str]:
     first = rows[0]
     lines = [f"{first['op']}, {first['mode']}: {first['case']}"]
     head = f"  {'':36s} {'time':>9s}  {'against rdh_ext':<27s} {'of the limit':>12s} {'memory':>9s}"
-    lines.append(head)
+    if any(row["status"] == "measured" for row in rows):
+        lines.append(head)
     for row in rows:
         if row["status"] != "measured":
             continue

@@ -204,8 +204,10 @@ def main() -> None:
         case = Case(**each)
         try:
             result = measure(case, plan, before.setdefault(f"{case.op} {case.sweep}", Before()))
-        except (Wrong, NotHere) as error:
-            result = {"failed": str(error)}
+        except Wrong as error:
+            result = {"failed": str(error), "status": "failed"}
+        except NotHere as error:
+            result = {"failed": str(error), "status": error.status}
         pages_as_they_were()
         print(json.dumps(result), flush=True)
 

@@ -52,7 +52,8 @@ def multiplying(case: Case, cost: Cost) -> Ceiling:
     if case.device == "cuda":
         from _ceilings_cuda import multiply_adds
 
-        return Ceiling("multiply-adds", lambda: cost.flops / multiply_adds())
+        rate = multiply_adds()
+        return Ceiling("multiply-adds", lambda: cost.flops / rate())
     level = _native.active_cpu_level()
     try:
         peaks = Peaks(level if _native.cpu_levels() else "avx2")
@@ -69,18 +70,25 @@ def multiplying(case: Case, cost: Cost) -> Ceiling:
 
 
 def scanning(case: Case, q: Tensor, g: Tensor, cost: Cost) -> Ceiling:
-    """All pairs by xor and popcount a word at a time, the distances added up and forgotten."""
+    """All pairs by xor and popcount a word at a time, the distances added up and forgotten; of codes of several words
+    one scan for each."""
     if case.device == "cuda":
         from _ceilings_cuda import pairs_per_second
 
-        return Ceiling(SCAN, lambda: cost.pairs / pairs_per_second(q.size(1)))
+        rate = pairs_per_second(8 * q.size(1))
+        return Ceiling(SCAN, lambda: cost.pairs / rate())
     try:
         memory = Memory()
-        words = [as_words(codes.numpy()) for codes in (q, g)]
         levels = memory.scans()
     except Unavailable as reason:
         raise NotHere(str(reason)) from reason
     if not levels:
         raise NotHere("this CPU has no level of the plain scan")
-    step = lambda: memory.scan(levels[-1], words[0], words[1], case.threads)  # noqa: E731
-    return Ceiling(SCAN, lambda: seconds_per_call(step, case.device))
+    pieces = zip(q.split(8, dim=1), g.split(8, dim=1), strict=True)
+    words = [(as_words(a.numpy()), as_words(b.numpy())) for a, b in pieces]
+
+    def scan() -> None:
+        for a, b in words:
+            memory.scan(levels[-1], a, b, case.threads)
+
+    return Ceiling(SCAN, lambda: seconds_per_call(scan, case.device))

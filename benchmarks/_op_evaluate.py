@@ -21,7 +21,7 @@ from _hamming_peers import argsort_map, expected_precision, faiss_searches, hist
 from _measure import at_level
 from _op_codes import equals, only_on_cpu
 from _paper import EVALUATION
-from _problem import OURS, Case, NotHere, Op, Problem, Provider, Wrong
+from _problem import OURS, Case, NotHere, Op, Problem, Provider, Wrong, not_installed
 from costs import hamming_histogram
 from torch import Tensor
 
@@ -269,12 +269,12 @@ def build(case: Case) -> Problem:
         every = part_of(name, x, case)
         found = other_maps(x, every, topk)
         if name not in found:
-            raise NotHere(f"{name} is not installed")
+            raise not_installed(name)
         return part(name, lambda _: found[name](), name)
 
     def by_faiss() -> Provider:
         if not faiss_searches(Part(x, x.queries)):
-            raise NotHere("faiss is not installed")
+            raise not_installed("faiss")
         return part("FAISS, then AP in numpy", lambda every: by_search(x, topk, every), "faiss")
 
     count = counted_ap(x.gallery, case.device)

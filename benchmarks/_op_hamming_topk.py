@@ -16,7 +16,7 @@ from _codes import Codes
 from _hamming_peers import faiss_searches
 from _measure import at_level
 from _op_codes import compiled, only_on_cpu
-from _problem import OURS, Case, NotHere, Op, Problem, Provider, Step, Wrong
+from _problem import OURS, Case, NotHere, Op, Problem, Provider, Step, Wrong, not_installed
 from costs import hamming_topk
 from torch import Tensor
 
@@ -81,7 +81,7 @@ def build(case: Case) -> Problem:
     def by_faiss(mode: str) -> Provider:
         searches = faiss_searches(x, case.threads)
         if not searches:
-            raise NotHere("faiss is not installed")
+            raise not_installed("faiss")
         return Provider(lambda: searches[mode](k), checked(1), "faiss")
 
     def in_torch(select: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], slow: bool) -> Provider:

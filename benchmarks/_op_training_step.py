@@ -18,9 +18,7 @@ from _ceilings import multiplying
 from _codes import nuswide_like_labels
 from _pairwise_peers import coco_like_labels
 from _paper import TRAINING
-from _problem import OURS, Case, Cost, NotHere, Op, Problem, Provider, Wrong
-from _training_peers import Case as Method
-from _training_run import SHAPES, differences, losses_of, make_problem, steps_of
+from _problem import OURS, Case, Cost, NotHere, Op, Problem, Provider, Wrong, not_installed
 from costs import pairwise_loss
 from torch import Tensor, nn
 
@@ -48,6 +46,12 @@ def products_of(network: nn.Module, rows: int) -> int:
 
 
 def build(case: Case) -> Problem:
+    try:  # Lightning and torchvision, which are extras
+        from _training_peers import Case as Method
+        from _training_run import SHAPES, differences, losses_of, make_problem, steps_of
+    except ImportError as error:
+        raise not_installed(error) from error
+
     sizes = case.sizes
     rows, bits, bank, backbone = int(sizes["batch"]), int(sizes["bits"]), int(sizes["bank"]), str(sizes["backbone"])
     method, device = Method(str(sizes["method"]), True), torch.device(case.device)

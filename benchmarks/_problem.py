@@ -26,6 +26,12 @@ class NotHere(Exception):
         self.status = status
 
 
+def not_installed(error: ImportError | str) -> NotHere:
+    """Of a library, by its error or its name."""
+    name = error if isinstance(error, str) else (error.name or str(error)).partition(".")[0]
+    return NotHere(f"{name} is not installed; pip install 'rdh_ext[bench]' brings it")
+
+
 @dataclass(frozen=True)
 class Cost:
     """What has to be moved and computed at least; costs.py has the formulas."""
@@ -106,8 +112,7 @@ class Problem:
         except NotHere as reason:
             self.absent[name] = reason
         except ImportError as error:
-            library = (error.name or str(error)).partition(".")[0]
-            self.absent[name] = NotHere(f"{library} is not installed")
+            self.absent[name] = not_installed(error)
 
     def set_ceiling(self, make: Callable[[], Ceiling]) -> None:
         """What limits everybody, or why that is not known."""

@@ -1,11 +1,13 @@
-"""Builds rdh_ext in place for the GPU of this machine and runs everything there is to check it with.
+"""Builds rdh_ext in place for the GPU of this machine and runs everything there is to check it with, or to measure it.
 
-    benchmarks/gpu_check.sh OUT        # OUT: a folder for the logs and summary.json; made if it is not there
-    benchmarks/gpu_check.sh --sources  # only prints the fingerprint of the sources that a summary refers to
+    benchmarks/gpu_check.sh OUT               # OUT: a folder for the logs and summary.json; made if it is not there
+    benchmarks/gpu_check.sh OUT --benchmarks  # measures instead of checking
+    benchmarks/gpu_check.sh --sources         # only prints the fingerprint of the sources that a summary refers to
 
 Needs a CUDA device, nvcc, g++, and a Python >= 3.10 (python3, or $PYTHON) with torch >= 2.11, setuptools, pybind11,
 numpy, pytest, hypothesis and mpmath; ninja and pytest-xdist make it faster. Needs no network, installs nothing, and
-ends within 8 minutes: steps that are left then count as failures. The exit status is 0 only if every step passed.
+ends within 8 minutes, 9.5 with --benchmarks: steps that are left then count as failures. The exit status is 0 only if
+every step passed.
 
 Steps: facts; build; cpp_build and cpp_tests (tests/simt/test_*.cpp by nvcc); pytest (-m cuda); memcheck, racecheck,
 synccheck and initcheck (compute-sanitizer on the C++ tests). A step runs if those that it needs have passed. What is
@@ -13,6 +15,11 @@ built is for this device alone: build again before the tree is used for another.
 
 A summary worth keeping is committed as benchmarks/results/gpu_check_<device>.json, a copy of OUT/summary.json: it holds
 no paths of the machine.
+
+Steps of --benchmarks, behind facts and build: sass (registers, spills and instructions of every kernel, to sass.csv),
+peaks (copy, multiply-adds and popcounts of the device, against its datasheet), bench (`rdh bench`, to <device>.csv) and
+ncu (bandwidth and occupancy of every kernel, to ncu.csv; needs Nsight Compute and leave to read counters). At its end
+stand the commands that keep its results.
 """
 
 from __future__ import annotations
@@ -32,7 +39,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import _gpu_benchmarks
 from _check_run import LOG_BYTES, Check, Done, Failure, Shell, Step, line_of
+from _gpu_benchmarks import Benchmarks, device_word, find_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "benchmarks"
@@ -41,7 +50,7 @@ BINARIES = ROOT / "build" / "simt" / "gpu"
 LIMIT = 480.0
 IGNORED = ("RDH_EXT_", "PYTEST_", "TORCH_ALLOW_TF32", "NVIDIA_TF32")
 """Beginnings of environment variables that are wishes for other builds, other runs, or less precise products."""
-SOURCES = ("csrc/**/*", "rdh_ext/**/*.py", "tests/**/*", "benchmarks/*gpu*", "benchmarks/_check_run.py", "setup.py")
+SOURCES = ("csrc/**/*", "rdh_ext/**/*.py", "tests/**/*", "benchmarks/*.*", "setup.py")
 SANITIZER_OPTIONS = {
     "memcheck": ("--leak-check", "full"),
     "racecheck": ("--racecheck-report", "all"),
@@ -64,7 +73,7 @@ def fingerprint() -> str:
 class GpuCheck:
     """The steps; what one of them finds out, the later ones use."""
 
-    def __init__(self, folder: Path, limit: float) -> None:
+    def __init__(self, folder: Path, limit: float, *, benchmarks: bool = False) -> None:
         self.python = shutil.which(os.environ.get("PYTHON") or sys.executable) or sys.executable
         self.cores = len(os.sched_getaffinity(0))
         self.tools: dict[str, Any] = {}
@@ -72,16 +81,18 @@ class GpuCheck:
         sanitizers = [
             Step(tool, self.sanitizer(tool), "sanitizer.log", 120, ("cpp_build",)) for tool in SANITIZER_OPTIONS
         ]
-        # benchmarks of the kernels will be steps, too; they measure best alone, so behind the others
-        steps = [
+        self.benchmarks = Benchmarks(self) if benchmarks else None
+        first = [
             Step("facts", self.facts, "facts.log", 100, shows_log=False),
             Step("build", self.build, "build.log", 240, ("torch", "nvcc", "device")),
+        ]
+        checks = [
             Step("cpp_build", self.cpp_build, "cpp_tests.log", 150, ("nvcc", "device")),
             Step("cpp_tests", self.cpp_tests, "cpp_tests.log", 60, ("cpp_build",)),
             Step("pytest", self.pytest, "pytest.log", 200, ("build",)),
             *sanitizers,
         ]
-        self.check = Check(steps, folder, ROOT, limit)
+        self.check = Check([*first, *(self.benchmarks.steps if self.benchmarks else checks)], folder, ROOT, limit)
 
     @property
     def junit(self) -> Path:
@@ -102,9 +113,9 @@ class GpuCheck:
             raise Failure(f"{self.python} {HERE / '_gpu_facts.py'} ended with {said.exit_code} and told nothing")
         told, _ = json.JSONDecoder().raw_decode(said.output, found.end())
         facts.update(told["facts"])
-        self.tools = told["tools"]
+        self.tools.update(told["tools"])
         self.check.have.update(told["usable"])
-        self.tools["compute-sanitizer"] = self.find_sanitizer()
+        self.tools["compute-sanitizer"] = find_tool("compute-sanitizer", self.tools.get("nvcc"))
         if self.tools["compute-sanitizer"]:
             answer = self.ask(shell, self.tools["compute-sanitizer"], "--version")
             facts["compute_sanitizer"] = (re.findall(r"[Vv]ersion (\S+)", answer) or [first_line(answer)])[0]
@@ -141,14 +152,6 @@ class GpuCheck:
             return "nvidia-smi knows none" if shutil.which("nvidia-smi") else "there is no nvidia-smi"
         self.check.facts.update(driver=fields[0], compute_mode=fields[1])
         return ""
-
-    def find_sanitizer(self) -> str | None:
-        """compute-sanitizer, on PATH or with the toolkit."""
-        folders = [os.environ.get("PATH", os.defpath)]
-        if self.tools.get("nvcc"):
-            home = Path(self.tools["nvcc"]).resolve().parents[1]
-            folders += [str(home / "bin"), str(home / "compute-sanitizer")]
-        return shutil.which("compute-sanitizer", path=os.pathsep.join(folders))
 
     def build(self, shell: Shell) -> str:
         """Step: the package, in place; it has to load."""
@@ -301,18 +304,27 @@ def read_junit(path: Path) -> tuple[dict[str, Any], list[str]]:
     return counts, failures
 
 
-def result_name(device: str | None) -> str:
+def result_name(device: str | None, what: str = "check") -> str:
     """``gpu_check_h200.json`` for an NVIDIA H200."""
-    words = re.sub(r"[^a-z0-9]+", "_", (device or "none").lower().replace("nvidia", "")).strip("_")
-    return f"gpu_check_{words}.json"
+    return f"gpu_{what}_{device_word(device)}.json"
+
+
+def copies(gpu: GpuCheck, passed: bool) -> list[str]:
+    """The commands that keep what is worth it: a summary if everything has passed, and every result that is whole."""
+    device = gpu.check.facts.get("device")
+    kept = dict(gpu.benchmarks.kept) if gpu.benchmarks else {}
+    if passed or kept:
+        kept[result_name(device, "benchmarks" if gpu.benchmarks else "check")] = gpu.check.folder / "summary.json"
+    return [f"cp {path} benchmarks/results/{name}" for name, path in kept.items()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="gpu_check.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("out", type=Path, nargs="?", metavar="OUT", help="folder for summary.json and at most 6 logs")
-    parser.add_argument("--limit", type=float, default=LIMIT, metavar="SECONDS", help="for everything; default 480")
+    parser.add_argument("out", type=Path, nargs="?", metavar="OUT", help="folder for summary.json and at most 7 files")
+    parser.add_argument("--benchmarks", action="store_true", help="measure instead of checking")
+    parser.add_argument("--limit", type=float, metavar="SECONDS", help="for everything; default 480, or 570 to measure")
     parser.add_argument("--sources", action="store_true", help="print the fingerprint of the sources, check nothing")
     options = parser.parse_args(arguments)
     if options.sources:
@@ -326,15 +338,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     folder = options.out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    gpu = GpuCheck(folder, options.limit)
+    limit = options.limit or (_gpu_benchmarks.LIMIT if options.benchmarks else LIMIT)
+    gpu = GpuCheck(folder, limit, benchmarks=options.benchmarks)
     for name in {"summary.json", gpu.junit.name, *(step.log for step in gpu.check.steps)}:
         (folder / name).unlink(missing_ok=True)  # of an earlier run
     passed = gpu.check.run()
     print(f"\n{gpu.check.facts.get('device') or 'no device'}; logs and summary.json are in {folder}")
     print("".join(f"  {line_of(step)}\n" for step in gpu.check.steps), end="")
     print(f"{'PASSED' if passed else 'FAILED'} after {gpu.check.seconds():.0f} s")
-    if passed:
-        print(f"to keep it: cp {folder}/summary.json benchmarks/results/{result_name(gpu.check.facts['device'])}")
+    print("".join(f"to keep it: {command}\n" for command in copies(gpu, passed)), end="")
     return 0 if passed else 1
 
 

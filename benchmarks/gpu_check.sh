@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the package and runs all its GPU checks on this machine: gpu_check.sh OUT, or --help. PYTHON names the Python.
+# Builds the package and runs all its GPU checks on this machine: gpu_check.sh OUT, or measures: gpu_check.sh OUT
+# --benchmarks; --help says more. PYTHON names the Python.
 set -euo pipefail
 python=${PYTHON:-python3}
 if ! command -v "$python" >/dev/null; then

@@ -47,7 +47,9 @@ __all__ = [
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parent / "csrc"
-CACHE = HERE.parent / "build" / "peaks"
+IN_A_TREE = (HERE.parent / "setup.py").exists()
+OF_THE_USER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rdh_ext"
+CACHE = (HERE.parent / "build" if IN_A_TREE else OF_THE_USER) / "peaks"
 FLAGS = ("-std=c++20", "-O3", "-ffp-contract=off", "-shared", "-fPIC", f"-I{CSRC}")
 LEVELS = {"avx2": 1, "avx512": 2, "avx512vpopcntdq": 2}
 NVCC_FLAGS = ("-std=c++17", "-O3", "-shared", "-Xcompiler=-fPIC", f"-I{CSRC}")

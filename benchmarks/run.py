@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from _bench_rows import Run, failed, rows_of
+from _bench_rows import Run, row_of_nothing, rows_of
 from _bench_text import text_of
 from _measure import HERE, MALLOC, cores, machine, write_csv
 from _problem import Case
@@ -140,7 +140,7 @@ def results_of(group: list[Case], plan: dict[str, Any], package: Path = PACKAGE)
         code = process.wait()
     last = errors.last()
     for _ in range(left):
-        yield {"failed": f"its process ended with {code}: {last}"}
+        yield {"failed": f"its process ended with {code}: {last}", "status": "failed"}
 
 
 class Tail:
@@ -230,9 +230,10 @@ def keep(case: Case, runs: list[Run], options: Options, results: Results) -> boo
     """Rows of a case; whether it came to something."""
     good = [run for run in runs if "failed" not in run]
     if not good:
-        say(f"  {case.label} failed: {runs[-1]['failed']}")
-        results.add(case, failed(OPS[case.op], case, runs[-1]["failed"], facts_of(options)))
-        return False
+        last = runs[-1]
+        say(f"  {case.label}: {last['status']}, {last['failed']}")
+        results.add(case, row_of_nothing(OPS[case.op], case, last, facts_of(options)))
+        return last["status"] != "failed"
     results.add(case, rows_of(OPS[case.op], case, good, facts_of(options, good[0])))
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import importlib.util
 import io
@@ -21,6 +22,7 @@ from gpu_stand_ins import FILES, HERE, Tree
 
 STEPS = ("facts", "build", "cpp_build", "cpp_tests", "pytest", "memcheck", "racecheck", "synccheck", "initcheck")
 SANITIZERS = STEPS[5:]
+BENCHMARKS = ("facts", "build", "sass", "peaks", "bench", "ncu")
 
 pytestmark = pytest.mark.skipif(not (HERE / FILES[0]).exists(), reason="the benchmarks are not here")
 
@@ -335,8 +337,214 @@ def test_what_is_said_of_torch(
     assert facts.get("devices") == devices
 
 
+def test_benchmarks_in_order(tree: Tree) -> None:
+    tree.out.mkdir()
+    (tree.out / "ncu.csv").write_text("of an earlier run")
+    status, printed = tree.run("--benchmarks")
+    assert status == 0, printed
+    summary = tree.summary()
+    assert [step["name"] for step in summary["steps"]] == list(BENCHMARKS)
+    assert {step["status"] for step in summary["steps"]} == {"passed"}
+    assert (summary["passed"], summary["limit_seconds"]) == (True, 570)
+    assert str(tree.top) not in json.dumps(summary)
+    assert summary["facts"]["peaks"]["measured"]["copy, bytes/s"] == 4.32e12
+    steps = tree.steps()
+    assert steps["sass"][1] == "2 kernels, 0 spill, at most 168 registers (mma_kernel<256>)"
+    assert steps["peaks"][1] == "of the datasheet: copy 90%, float32 multiply-adds 90%"
+    assert steps["bench"][1] == "4 rows of 2 ops"
+    assert steps["ncu"][1] == "3 launches of 3 kernels"
+    results = {"h200.csv", "ncu.csv", "sass.csv"}
+    files = {path.name for path in tree.out.iterdir()}
+    assert files == {"summary.json", *results, *(step["log"] for step in summary["steps"])}
+    assert len(files) <= 8
+    kept = {"h200.csv": "h200.csv", "ncu.csv": "h200_ncu.csv", "sass.csv": "h200_sass.csv"}
+    for file, name in {**kept, "summary.json": "gpu_benchmarks_h200.json"}.items():
+        assert f"cp {tree.out / file} benchmarks/results/{name}\n" in printed
+    assert "gpu_check_h200.json" not in printed
+    log = (tree.out / "ncu.log").read_text()
+    assert "--profile-from-start off" in log
+    assert "--clock-control none" in log
+    assert (tree.out / "h200.csv").read_text() == (tree.top / "bench.csv").read_text()
+    forward, count, place = csv.DictReader((tree.out / "ncu.csv").open())
+    assert forward == {
+        "kernel": "forward_kernel<float, true, 4, 256>",
+        "grid": "65536x1x1",
+        "block": "256x1x1",
+        "time_us": "130.560",
+        "dram_bytes_per_second": "4.12346e+12",
+        "of_peak_dram": "0.8625",
+        "of_peak_sm": "0.4150",
+        "occupancy": "0.8812",
+        "registers": "32",
+        "shared": "0",
+        "blocks_by_registers": "8",
+        "blocks_by_shared": "32",
+        "blocks_by_warps": "8",
+        "blocks_by_blocks": "32",
+    }
+    assert (count["kernel"], count["time_us"], count["shared"]) == ("count_kernel<0, 2, 128>", "12345.678", "9216")
+    assert (place["grid"], place["of_peak_dram"], place["occupancy"]) == ("1056x2x1", "", "0.2500")
+
+
+@pytest.mark.parametrize(
+    ("fake", "failed"),
+    [
+        (
+            "counters",
+            {
+                "ncu": "ncu may not read the performance counters (ERR_NVGPUCTRPERM): run it as root, or load the"
+                " driver with NVreg_RestrictProfilingToAdminUsers=0"
+            },
+        ),
+        ("gvisor", {"ncu": "ncu: Failed to initialize the profiler: LibraryNotLoaded; exit status 9"}),
+        ("nothing", {"ncu": "ncu has profiled no kernel"}),
+        ("unseen", {"ncu": "ncu has not seen hamming_topk: place_kernel"}),
+        ("lost", {"ncu": "3 launches, and then it did not finish"}),
+        ("bench", {"bench": "rdh bench ended with 1: RuntimeError: CUDA error: out of memory"}),
+        ("half_bench", {"bench": "not measured: hamming_topk"}),
+        (
+            "odd_peaks spills",
+            {
+                "peaks": "copy, bytes/s: 9e+12 is above 4.8e+12, the datasheet's for H200 SXM",
+                "sass": "2 kernels, 1 spill, at most 168 registers",
+            },
+        ),
+        (
+            "no_peaks no_disassembler",
+            {
+                "peaks": "peaks.cu does not compile: error: no room",
+                "sass": "nvdisasm is not here; pip install nvidia-cuda-nvdisasm",
+            },
+        ),
+        ("build", {"build": "python ended with exit status 1"}),
+    ],
+)
+def test_a_benchmark_that_fails_leaves_the_others(tree: Tree, fake: str, failed: dict[str, str]) -> None:
+    status, printed = tree.run("--benchmarks", fake=fake)
+    assert status == 1
+    steps = tree.steps()
+    for name in BENCHMARKS:
+        expected = "failed" if name in failed else "not run" if "build" in failed and name != "facts" else "passed"
+        assert steps[name][0] == expected, (name, steps[name], printed)
+        assert failed.get(name, "") in steps[name][1]
+    whole = [name for name in ("bench", "ncu") if steps[name][0] == "passed"]
+    assert ("results/h200.csv" in printed) == ("bench" in whole)
+    assert ("results/gpu_benchmarks_h200.json" in printed) == ("build" not in failed)
+
+
+def test_a_device_without_a_datasheet_is_measured(tree: Tree) -> None:
+    status, _ = tree.run("--benchmarks", fake="no_sheet")
+    assert status == 0
+    assert tree.steps()["peaks"] == ("passed", "measured; no datasheet of NVIDIA H200 is known")
+
+
+def test_benchmarks_that_take_too_long(tree: Tree) -> None:
+    """What there is of the result is in OUT, and not recommended."""
+    status, printed = tree.run("--benchmarks", "--limit", "6", fake="slow_bench")
+    assert status == 1
+    steps = tree.steps()
+    assert steps["bench"][1].startswith("stopped: not done after ")
+    assert steps["ncu"] == ("not run", "out of time")
+    assert (tree.out / "h200.csv").exists()
+    assert "results/h200.csv" not in printed
+
+
+def test_without_ncu(tree: Tree) -> None:
+    (tree.top / "bin" / "ncu").unlink()
+    _, _ = tree.run("--benchmarks")
+    if tree.steps()["ncu"][0] == "passed" or load("_gpu_benchmarks").find_tool("ncu", None, "/usr/local/cuda/bin"):
+        pytest.skip("this machine has an ncu of its own")
+    assert tree.steps()["ncu"][1] == "ncu is neither on PATH nor with the toolkit; it comes with Nsight Compute"
+    assert tree.steps()["bench"][0] == "passed"
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("void rdh::cuda::(anonymous namespace)::f<float, true, 4>(float const*)", "f<float, true, 4>"),
+        ("void rdh::cuda::<unnamed>::f<float, (bool)1, (int)4>(const T1 *, T1 *, long)", "f<float, true, 4>"),
+        ("void rdh::cuda::<unnamed>::g<(unsigned int)3, (bool)0>(int)", "g<3, false>"),
+    ],
+)
+def test_names_of_kernels(name: str, plain: str) -> None:
+    assert load("_ncu").plain_name(name) == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "column", "value"),
+    [
+        ("1,234.5", "nsecond", "time_us", "1.234"),
+        ("1.5", "ms", "time_us", "1500.000"),
+        ("2", "us", "time_us", "2.000"),
+        ("250", "ns", "time_us", "0.250"),
+        ("4.1", "Tbyte/second", "dram_bytes_per_second", "4.1e+12"),
+        ("4,100", "Gbyte/s", "dram_bytes_per_second", "4.1e+12"),
+        ("85.5", "%", "of_peak_dram", "0.8550"),
+        ("9.2", "Kbyte/block", "shared", "9200"),
+        ("32", "register/thread", "registers", "32"),
+        ("n/a", "%", "of_peak_dram", ""),
+        ("", "", "shared", ""),
+    ],
+)
+def test_numbers_of_ncu(text: str, unit: str, column: str, value: str) -> None:
+    assert load("_ncu").number(text, unit, column) == value
+
+
+def test_kernels_that_several_calls_launch_are_counted() -> None:
+    rows = [{"kernel": name} for name in ("exact_kernel<float, 2>", "mma_kernel<1>")]
+    missing = load("_ncu").missing
+    assert missing(rows, {"a": ["exact_kernel<float"], "b": ["mma_kernel"]}) == []
+    assert missing(rows, {"a": ["exact_kernel<float"], "b": ["exact_kernel"]}) == ["b: exact_kernel"]
+
+
+def test_what_ncu_is_shown_runs() -> None:
+    """Every call, at a small part of its size and on the CPU; its kernels are those of the budget."""
+    calls = load("_ncu_calls")
+    precision = calls.torch.get_float32_matmul_precision()
+    try:
+        every = calls.calls(scale=2000, device="cpu")
+        for call, _ in every.values():
+            call()
+    finally:
+        calls.torch.set_float32_matmul_precision(precision)
+    with (HERE.parent / "csrc" / "kernels" / "cuda" / "budget.csv").open() as file:
+        names = [row[1] for row in csv.reader(file) if len(row) > 1]
+    expected = [*calls.TENSOR_CORE_KERNELS, *(kernel for _, kernels in every.values() for kernel in kernels)]
+    assert [kernel for kernel in expected if not any(name.startswith(kernel) for name in names)] == []
+
+
+def test_what_the_compiler_made_is_written(tmp_path: Path) -> None:
+    """Of a library with two kernels, one of which keeps an array in local memory."""
+    facts = load("_sass_facts")
+    try:
+        tools = facts.cubins.toolchain()
+    except facts.ToolMissing as error:
+        pytest.skip(str(error))
+    source, library = tmp_path / "small_kernel.cu", tmp_path / "_ops_cuda.so"
+    source.write_text(
+        "namespace rdh::cuda { namespace {\n"
+        "template <int N> __global__ void copy_kernel(const float4* in, float4* out) {"
+        " out[threadIdx.x] = in[threadIdx.x + N]; }\n"
+        "__global__ void spill_kernel(const float* in, float* out, unsigned place) {"
+        " float a[64]; for (unsigned i = 0; i < 64; ++i) a[(place * i) % 64] = in[i]; out[0] = a[threadIdx.x % 64]; }\n"
+        "} void launch(float4* x) { copy_kernel<1><<<1, 1>>>(x, x); spill_kernel<<<1, 1>>>(&x->x, &x->y, 1); } }\n"
+    )
+    target = "-gencode=arch=compute_90,code=sm_90"
+    subprocess.run([tools.nvcc, "-shared", "-Xcompiler=-fPIC", target, source, "-o", library], check=True)
+    out = tmp_path / "sass.csv"
+    assert facts.main([str(library), "90", str(out)]) == 1  # it says so
+    with out.open() as file:
+        copy, spill = csv.DictReader(file)
+    assert (copy["source"], copy["kernel"], copy["arch"]) == ("small_kernel.cu", "copy_kernel<1>", "sm_90")
+    assert (copy["LDG"], copy["LDG_128"], copy["STG_128"], copy["FFMA"], copy["stack"]) == ("1", "1", "1", "0", "0")
+    assert (spill["kernel"], spill["stack"]) == ("spill_kernel", "256")
+    assert int(spill["STL"]) > 0
+    assert facts.main([str(library), "80", str(out)]) == 2
+
+
 def test_names_of_results() -> None:
     result_name = load("gpu_check").result_name
+    assert result_name("NVIDIA H200", "benchmarks") == "gpu_benchmarks_h200.json"
     assert result_name("NVIDIA H200") == "gpu_check_h200.json"
     assert result_name("NVIDIA GeForce RTX 5090") == "gpu_check_geforce_rtx_5090.json"
 
@@ -346,6 +554,7 @@ def test_help_and_a_missing_argument() -> None:
     environment = {**os.environ, "PYTHON": sys.executable}
     told = subprocess.run([*command, "--help"], env=environment, capture_output=True, text=True, check=True).stdout
     assert "compute-sanitizer" in told
+    assert "--benchmarks" in told
     missing = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert missing.returncode == 2
     assert "OUT is missing" in missing.stderr

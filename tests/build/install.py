@@ -152,6 +152,16 @@ def check_refusals(place: Place, hidden: list[str] | None) -> None:
     check_sentence(output, "is needed to build and is not installed")
 
 
+def of_the_benchmarks(path: Path) -> bool:
+    """Whether `rdh bench` needs it where the package is installed: programs, and headers for its ceilings."""
+    if path.parts[0] == "benchmarks":
+        return len(path.parts) == 2 and path.suffix in (".py", ".cpp", ".h", ".inl", ".cu", ".cuh")
+    return path.parent in map(Path, ("csrc/common", "csrc/kernels", "csrc/kernels/cpu")) and path.suffix in (
+        ".h",
+        ".inl",
+    )
+
+
 def check_wheel(place: Place, with_cuda: bool) -> Path:
     """A wheel built in the environment: the package, what was built, and nothing from builds of the past."""
     build = ("wheel", "--quiet", "--no-build-isolation", "--no-deps", "-w", "wheels", place.sources)
@@ -160,6 +170,7 @@ def check_wheel(place: Place, with_cuda: bool) -> Path:
     names = set(zipfile.ZipFile(wheel).namelist())
     inside = {name for name in names if ".dist-info/" not in name}
     expected = {str(path) for path in tracked_files() if path.parts[0] == "rdh_ext"}
+    expected |= {f"rdh_ext/_bench/{path}" for path in tracked_files() if of_the_benchmarks(path)}
     expected |= LIBRARIES if with_cuda else LIBRARIES - {"rdh_ext/_ops_cuda.so"}
     module = {name for name in inside - expected if name.startswith("rdh_ext/_C.") and "cpython-26" not in name}
     check(len(module) == 1, "the wheel has no rdh_ext/_C")
