@@ -1,4 +1,4 @@
-"""Rates of the GPU at hand for _ceilings.py: peaks.cu, compiled by nvcc on the spot, asked once before it is relied on."""
+"""Rates of the GPU at hand for _ceilings.py, by peaks.cu: each is asked once before it is relied on."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 REV is unpacked and built below ``build/compare/``, once, with the settings of this build. Processes of both take turns
 (A B, B A, A B, ...), each measures rdh_ext alone, and a ratio is that of two neighbours: it bears a machine that gets
-slower while it runs. What is printed is the median of the ratios and all of their span; where the span has 1 in it no
-difference was seen, whatever the median says.
+slower while it runs. What is printed is the median of the ratios and all of their span. A difference is one
+that at least five pairs agree on, of 3 % or more: the same code, built twice, was seen to differ by less.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 ROOT = HERE.parent
 BUILDS = ROOT / "build" / "compare"
 PAIRS = 5  # of processes
+LEAST = 0.03  # a smaller difference says nothing
 
 
 def git(*words: str) -> bytes:
@@ -132,9 +133,11 @@ def verdict(row: dict[str, str]) -> str:
     if row["status"] != "measured":
         return f"failed: {row['reason']}"
     low, high = float(row["lowest"]), float(row["highest"])
-    if int(row["pairs"]) < 3:
+    if int(row["pairs"]) < PAIRS:
         return "too few pairs to tell"
-    return "slower" if low > 1 else "faster" if high < 1 else "no difference seen"
+    if low <= 1 <= high or abs(float(row["ratio"]) - 1) < LEAST:
+        return "no difference seen"
+    return "slower" if low > 1 else "faster"
 
 
 def text_of(rows: list[dict[str, str]], before: str) -> str:
