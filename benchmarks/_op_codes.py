@@ -1,9 +1,9 @@
 """pack_codes, unpack_codes and hamming_distance, against numpy, plain torch and scikit-learn.
 
-``eager`` packs by a sum of powers of two, ``eager, best form`` by shifts, ``torch.compile`` by a product of floats:
-each the fastest of the three in its way. Unpacking is by masks. ``numpy`` has packbits and unpackbits. Distances: ``eager``
-is torch.cdist with p = 0, ``eager, best form`` the product of +-1 codes, ``numpy`` xor and bitwise_count. Peers get +-1
-codes in float32 for nothing.
+``eager`` packs by a sum of powers of two, ``eager, best form`` by shifts, ``torch.compile`` by a product of floats,
+each the fastest of the three in its way. Unpacking is by masks. ``numpy`` has packbits and unpackbits. Distances:
+``eager`` is torch.cdist with p = 0, ``eager, best form`` the product of +-1 codes, ``numpy`` xor and bitwise_count.
+Peers get +-1 codes in float32 for nothing.
 """
 
 from __future__ import annotations
