@@ -17,13 +17,12 @@ from typing import Any
 import torch
 import torch._dynamo
 from _ceilings import settle
-from _measure import machine, mean_seconds, take_rounds
+from _measure import die_with_parent, host_threads, machine, mean_seconds, take_rounds
 from _pairwise_run import peak_growth
 from _problem import OURS, Case, NotHere, Problem, Provider, Wrong
 from registry import OPS
 
 CEILING = "ceiling"
-FIRST_IS_ENOUGH = 10.0  # seconds after which a call is not made again only to be timed
 MEMORY_SECONDS = 5.0  # a call that takes longer is not made again for its memory
 COMPILES = ("torch.compile", "KeOps")  # their first call is not like the others
 
@@ -31,7 +30,8 @@ COMPILES = ("torch.compile", "KeOps")  # their first call is not like the others
 @dataclass(frozen=True)
 class Plan:
     """How much is measured: ``limit`` is the longest call that is waited for, ``share`` the seconds that a provider
-    has for all its rounds. ``only`` one provider is measured where it is given."""
+    has for all its rounds; a single call that takes longer is all there is of it. ``only`` one provider is measured
+    where it is given."""
 
     rounds: int
     seconds: float
@@ -55,13 +55,16 @@ class Measured:
     version: str = ""
 
 
-@dataclass
-class Before:
-    """The case before in the same sweep: what tells how long the next one will take."""
+@dataclass(frozen=True)
+class Seen:
+    """Of a provider in an earlier case of the sweep: what tells how long the next one will take."""
 
-    work: float = 0.0
-    seconds: dict[str, float] = field(default_factory=dict)
-    extra: dict[str, int] = field(default_factory=dict)
+    work: float
+    seconds: float
+    extra_bytes: int
+
+
+Before = dict[str, Seen]
 
 
 def work_of(problem: Problem) -> float:
@@ -72,13 +75,14 @@ def work_of(problem: Problem) -> float:
 
 def foreseen(name: str, problem: Problem, before: Before, plan: Plan) -> str:
     """Why it is not worth while to try somebody, or ""."""
-    growth = work_of(problem) / before.work if before.work else 1.0
-    if growth <= 1:
+    if name not in before or name == OURS:
         return ""
-    seconds = before.seconds.get(name, 0.0) * growth
+    seen = before[name]
+    growth = work_of(problem) / seen.work
+    seconds = seen.seconds * growth
     if seconds > plan.limit:
         return f"a call would take about {seconds:,.0f} s, more than {plan.limit:g} s"
-    extra = before.extra.get(name, 0) * growth
+    extra = seen.extra_bytes * growth
     if extra > 0.5 * available_bytes():
         return f"it would take about {extra / 2**30:,.0f} GiB of memory"
     return ""
@@ -116,7 +120,7 @@ def extra_bytes(provider: Provider, device: str) -> int:
 
 def measure(case: Case, plan: Plan, before: Before) -> dict[str, Any]:
     """What came of everybody."""
-    torch.set_num_threads(case.threads)
+    torch.set_num_threads(host_threads(case.threads, case.device))
     torch.manual_seed(plan.seed)
     torch._dynamo.reset()  # a function that is compiled for every size counts as compiled too often
     problem = OPS[case.op].build(case)
@@ -130,7 +134,7 @@ def measure(case: Case, plan: Plan, before: Before) -> dict[str, Any]:
         one = found[name] = Measured(provider.kind, version=provider.version)
         if provider.parts > 1:
             one.reason = f"a part of the work, its time counted {provider.parts:.3g} times"
-        if reason := foreseen(name, problem, before, plan):
+        if not provider.patient and (reason := foreseen(name, problem, before, plan)):
             one.status, one.reason = "left out", reason
             continue
         try:
@@ -140,15 +144,14 @@ def measure(case: Case, plan: Plan, before: Before) -> dict[str, Any]:
                 raise
             one.status, one.reason = "failed", f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
             continue
-        if seconds > FIRST_IS_ENOUGH and not name.startswith(COMPILES):
+        if seconds > plan.share and name != OURS and not name.startswith(COMPILES):
             single[name] = seconds
             continue
         again = mean_seconds(provider.step, 1, settle(case.device))
         if again < plan.seconds:
             again = mean_seconds(provider.step, 3, settle(case.device))
-        if again > plan.limit:
-            one.status, one.reason = "left out", f"a call takes {again:,.0f} s, more than {plan.limit:g} s"
-            before.seconds[name] = again
+        if again > plan.share and name != OURS:
+            single[name] = again
             continue
         calls[name] = max(1, int(plan.seconds / max(again, 1e-7)))
         fewer[name] = max(2, min(plan.rounds, int(plan.share / (again * calls[name]))))
@@ -162,14 +165,14 @@ def measure(case: Case, plan: Plan, before: Before) -> dict[str, Any]:
             found[name].samples = [value * problem.providers[name].parts for value in values]
     for name, seconds in single.items():
         found[name].samples = [seconds * problem.providers[name].parts]
-    before.work = work_of(problem)
-    before.seconds |= {name: min(values) for name, values in samples.items()} | single
     if plan.memory:
         pages_as_touched()
         for name in calls:
             if min(samples[name]) <= MEMORY_SECONDS:
                 found[name].extra_bytes = extra_bytes(problem.providers[name], case.device)
-                before.extra[name] = found[name].extra_bytes or 0
+    for name in problem.providers:
+        if seconds_of := samples.get(name, []) or [each for each in [single.get(name)] if each]:
+            before[name] = Seen(work_of(problem), min(seconds_of), found[name].extra_bytes or 0)
     return {
         "title": problem.title,
         "cost": vars(problem.cost),
@@ -197,18 +200,21 @@ def facts(device: str) -> dict[str, str]:
 
 
 def main() -> None:
+    die_with_parent()
     arguments = json.loads(sys.argv[1])
     plan = Plan(**arguments["plan"])
-    before: dict[str, Before] = {}
+    sweeps: dict[str, Before] = {}
     for each in arguments["cases"]:
         case = Case(**each)
         try:
-            result = measure(case, plan, before.setdefault(f"{case.op} {case.sweep}", Before()))
+            result = measure(case, plan, sweeps.setdefault(f"{case.op} {case.sweep}", {}))
         except Wrong as error:
             result = {"failed": str(error), "status": "failed"}
         except NotHere as error:
             result = {"failed": str(error), "status": error.status}
         pages_as_they_were()
+        if case.device == "cuda":
+            torch.cuda.empty_cache()
         print(json.dumps(result), flush=True)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,18 @@ def fresh_process(program: str, what: str, environment: Mapping[str, str], **arg
         sys.exit(f"{' '.join(command[1:])} ended with {done.returncode}:\n{done.stderr[-3000:]}")
     measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return measured
+
+
+def die_with_parent() -> None:
+    """This process is told to end when the one that has started it is gone, whatever has ended that; Linux alone."""
+    pr_set_pdeathsig = 1
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM, 0, 0, 0)
+
+
+def host_threads(threads: int, device: str) -> int:
+    """Of the CPU: where a GPU is measured, all that there are make its inputs and check its results."""
+    return threads if device == "cpu" else cores()
 
 
 def cores() -> int:

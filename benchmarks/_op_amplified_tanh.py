@@ -98,7 +98,7 @@ def true_gradient(op: str, x: Tensor, grad: Tensor) -> Tensor:
     slope = (1.0 if op == "amplified_tanh" else 0.25) / torch.cosh(half).square()
     threshold = torch.atanh(torch.tensor(TAU, dtype=torch.float64))
     dead = (half.abs() >= threshold) & (torch.sign(half) == torch.sign(g))
-    return torch.where(dead, ALPHA, 1.0) * g * slope
+    return torch.where(dead, ALPHA * g, g) * slope  # two numbers would be rounded to float32
 
 
 def build(case: Case) -> Problem:
@@ -124,7 +124,9 @@ def build(case: Case) -> Problem:
     ours = training_step(OURS_OF[case.op])
     element = x.element_size()
     cost = (gradient_amplifier if case.op == "gradient_amplifier" else amplified)(rows, bits, element)
-    problem = Problem(f"{rows:,} x {bits} {dtype}", cost, {OURS: Provider(ours.step, ours.check, "rdh_ext", kind=OURS)})
+    problem = Problem(
+        f"{rows:,} x {bits}, {dtype}", cost, {OURS: Provider(ours.step, ours.check, "rdh_ext", kind=OURS)}
+    )
     if case.device == "cpu" and "avx2" in _native.cpu_levels()[:-1]:
         slower = Provider(at_level("avx2", ours.step), ours.check, "rdh_ext", kind=OURS)
         problem.add(f"{OURS} avx2", lambda: slower)

@@ -44,7 +44,7 @@ import rdh_ext
 from rdh_ext import _native
 
 TOLERANCE = 1e-4  # relative, of the gradient in norm and of the loss; float32 has 1e-7
-MASK_BYTES = 2 << 30  # what Eq. 4 as printed may take for one of its tensors [B, N, K]
+MASK_BYTES = 1 << 29  # what Eq. 4 as printed may take for one of its tensors [B, N, K]
 
 
 def ours(x: Inputs) -> Tensor:

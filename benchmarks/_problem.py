@@ -71,6 +71,7 @@ class Provider:
 
     ``check`` gets what ``step`` has returned, and returns its relative error, or raises :class:`Wrong`; without it
     there is nothing to compare. ``parts``: the step does a part of the work, and its time counts that often.
+    ``patient``: it is waited for, however long it takes.
     """
 
     step: Step
@@ -78,6 +79,7 @@ class Provider:
     library: str = "torch"
     parts: float = 1.0
     kind: str = "peer"
+    patient: bool = False
 
     @property
     def version(self) -> str:

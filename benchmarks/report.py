@@ -27,6 +27,7 @@ README = ROOT / "README.md"
 LARGE_GALLERIES = ROOT / "docs" / "large-galleries.md"
 WHAT_CHANGES = ROOT / "docs" / "what-rdh-changes.md"
 TRAINING = ROOT / "docs" / "training.md"
+SPEED = ROOT / "docs" / "speed.md"
 TRAINING_SPEED = ROOT / "docs" / "training-speed.md"
 SHAPES = {"4096x64": "4,096 x 64", "262144x64": "262,144 x 64", "1x1": "1 x 1"}
 PROVIDERS = {
@@ -169,7 +170,7 @@ def pairwise() -> str:
     rows = read(f"{PAIRWISE}.csv")
     cell = {(row["provider"], row["shape"]): row for row in rows}
     lines = [
-        "## Speed of the pairwise loss",
+        "### The pairwise loss",
         "",
         "The first line is the time of rdh_ext, which gets labels; the others are multiples of it, and get the matrix",
         "of similarities for nothing.",
@@ -218,7 +219,7 @@ def hamming() -> str:
     size = f"{int(row['queries']):,} queries x {int(row['items']):,} codes"
     return "\n".join(
         [
-            "## Speed of evaluation and search",
+            "### Evaluation and search",
             "",
             f"{size}, on one thread. The first line of a table is the time of rdh_ext, the others are multiples of it.",
             "",
@@ -344,7 +345,15 @@ REPRODUCED: dict[str, Callable[[], str]] = {
     name: functools.partial(reproduced.table, name) for name in ("digits", "digits-raw")
 }
 SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
-    README: {"demo": demo, **REPRODUCED, "amplifier": amplifier, "pairwise": pairwise, "hamming": hamming},
+    README: {"demo": demo, **REPRODUCED, "bench-summary": bench_summary, "bench-paper": bench_paper, "gpu": gpu},
+    SPEED: {
+        "bench-summary": bench_summary,
+        "bench-paper": bench_paper,
+        "gpu": gpu,
+        "amplifier": amplifier,
+        "pairwise": pairwise,
+        "hamming": hamming,
+    },
     WHAT_CHANGES: {
         **REPRODUCED,
         "digits-few": functools.partial(reproduced.table, "digits-few"),

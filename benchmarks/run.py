@@ -19,7 +19,7 @@ from typing import Any
 
 from _bench_rows import Run, row_of_nothing, rows_of
 from _bench_text import text_of
-from _measure import HERE, MALLOC, cores, machine, write_csv
+from _measure import HERE, MALLOC, cores, die_with_parent, host_threads, machine, write_csv
 from _problem import Case
 from _rows import read
 from registry import OPS, cases_of, sweeps_of
@@ -119,7 +119,7 @@ def results_of(group: list[Case], plan: dict[str, Any], package: Path = PACKAGE)
         open(os.devnull) as nothing,
         subprocess.Popen(
             command,
-            env=environment(group[0].threads, package),
+            env=environment(host_threads(group[0].threads, group[0].device), package),
             stdin=nothing,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -297,6 +297,7 @@ def run(options: Options) -> int:
 
 
 def main() -> None:
+    die_with_parent()
     try:
         sys.exit(run(Options(**json.loads(sys.argv[1]))))
     except Stop as reason:
