@@ -81,7 +81,7 @@ def rows_of(op: Op, case: Case, runs: list[Run], facts: dict[str, str]) -> list[
         if any(samples_of(run, name) for run in runs):
             run = chosen(runs, name, str(row["kind"]))
             row |= measured(run, name)
-            row["status"] = "measured"
+            row |= {"status": "measured", "reason": run["providers"][name]["reason"]}
         rows.append(row)
     return rows
 

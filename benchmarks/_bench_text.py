@@ -15,8 +15,8 @@ def time_of(microseconds: str) -> str:
         return "-"
     value = float(microseconds)
     for unit, size in (("s", 1e6), ("ms", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}" if value < 1000 * size else f"{value / size:,.0f} {unit}"
+        if value >= 0.9995 * size:  # as three digits are rounded
+            return f"{value / size:.3g} {unit}" if value < 999.5 * size else f"{value / size:,.0f} {unit}"
     return f"{value:.3g} us"
 
 
@@ -26,7 +26,7 @@ def bytes_of(number: str) -> str:
     value = float(number)
     for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if value >= size:
-            return f"{value / size:.3g} {unit}" if value < 1000 * size else f"{value / size:.0f} {unit}"
+            return f"{value / size:.3g} {unit}" if value < 999.5 * size else f"{value / size:.0f} {unit}"
     return f"{value:.0f} B"
 
 
@@ -43,7 +43,10 @@ def digits(value: float) -> str:
 
 
 def share_of(row: Row) -> str:
-    return f"{100 * float(row['of_ceiling']):.3g} %" if row["of_ceiling"] and row["kind"] != "ceiling" else ""
+    if not row["of_ceiling"] or row["kind"] == "ceiling":
+        return ""
+    percent = 100 * float(row["of_ceiling"])
+    return f"{percent:,.0f} %" if percent >= 100 else f"{percent:.3g} %"
 
 
 def lines_of_case(rows: list[Row]) -> list[str]:

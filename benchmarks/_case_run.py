@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -157,7 +158,9 @@ def measure(case: Case, plan: Plan, before: Before) -> dict[str, Any]:
         fewer[name] = max(2, min(plan.rounds, int(plan.share / (again * calls[name]))))
     steps = {name: problem.providers[name].step for name in calls}
     probes = {CEILING: problem.ceiling.probe} if problem.ceiling and plan.only is None else {}
-    samples = take_rounds(steps, calls, plan.rounds, probes=probes, fewer=fewer, settle=settle(case.device))
+    samples = take_rounds(
+        steps, calls, plan.rounds, probes=probes, fewer=fewer, settle=settle(case.device), order=Random(plan.seed)
+    )
     for name, values in samples.items():
         if name == CEILING:
             found[CEILING] = Measured("ceiling", samples=values)

@@ -208,12 +208,22 @@ def histogram_of(x: Inputs, query: int) -> Integers:
     return np.stack([np.bincount(distance, minlength=size), np.bincount(relevant, minlength=size)], axis=1)
 
 
-def expected_precision(histogram: Integers) -> float:
+def expected_precision(histogram: Integers, topk: int | None = None) -> float:
     """The mean of AP over all orders of tied items, rank by rank: with P relevant items before a bucket of n of which r
-    are relevant, its t-th item is relevant in r / n of the orders, and P + 1 + (t - 1) (r - 1) / (n - 1) are found."""
+    are relevant, its t-th item is relevant in r / n of the orders, and P + 1 + (t - 1) (r - 1) / (n - 1) are found.
+
+    A bucket that ``topk`` cuts has x of its relevant items among its first m with a hypergeometric probability: as if
+    it were one of m items and x relevant ones, for every x."""
     before = found = 0
     total = 0.0
     for items, relevant in histogram.tolist():
+        places = items if topk is None else min(items, topk - before)
+        if places < items:
+            x, share = _cut(items, relevant, places)
+            t = np.arange(places, dtype=np.float64)
+            zeroth, first = math.fsum(1 / (before + 1 + t)), math.fsum(t / (before + 1 + t))
+            inside = x / max(places, 1) * ((found + 1) * zeroth + (x - 1) / max(places - 1, 1) * first)
+            return float((share * (total + inside) / np.maximum(found + x, 1)).sum())
         if relevant:
             t = np.arange(items, dtype=np.float64)  # t - 1
             expected = found + 1 + t * ((relevant - 1) / max(items - 1, 1))
@@ -222,8 +232,17 @@ def expected_precision(histogram: Integers) -> float:
     return total / found if found else 0.0
 
 
-def stable_precision(x: Inputs, query: int) -> float:
+def _cut(items: int, relevant: int, places: int) -> tuple[Wide, Wide]:
+    """How many of the relevant items of a bucket may be among its first ``places``, and how probable each number is."""
+    x = np.arange(max(0, places - items + relevant), min(relevant, places) + 1, dtype=np.float64)
+    above, below = (relevant - x) * (places - x), (x + 1) * (items - relevant - places + x + 1)
+    logs = np.concatenate(([0.0], np.log(above[:-1] / below[:-1]).cumsum()))
+    shares = np.exp(logs - logs.max())
+    return x, shares / shares.sum()
+
+
+def stable_precision(x: Inputs, query: int, topk: int | None = None) -> float:
     """AP with ties in the order of the gallery, by a stable sort."""
-    relevant = relevance_of(x, query)[np.argsort(distances_of(x, query), kind="stable")]
+    relevant = relevance_of(x, query)[np.argsort(distances_of(x, query), kind="stable")][:topk]
     ranks = np.flatnonzero(relevant) + 1.0
     return math.fsum(np.arange(1, len(ranks) + 1) / ranks) / len(ranks) if len(ranks) else 0.0

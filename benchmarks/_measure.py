@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -132,20 +133,25 @@ def take_rounds(
     probes: dict[str, Callable[[], float]] | None = None,
     fewer: Mapping[str, int] | None = None,
     settle: Callable[[], None] = lambda: None,
+    order: Random | None = None,
 ) -> dict[str, list[float]]:
     """Seconds per call of every provider, one entry per round: in a round one comes after the other, for its number of
-    ``calls``.
+    ``calls``; in an order that is drawn anew for each round, where ``order`` is given, so that nobody always comes
+    behind the one who leaves the caches full of something else.
 
     ``probes`` are asked in turn with the providers, and what they return is kept; ``fewer`` has the providers that take
     part in the first rounds only, and in how many.
     """
     samples: dict[str, list[float]] = {name: [] for name in (*providers, *(probes or {}))}
     for turn in range(rounds):
-        for name, function in providers.items():
-            if turn < (fewer or {}).get(name, rounds):
-                samples[name].append(mean_seconds(function, calls[name], settle))
-        for name, probe in (probes or {}).items():
-            samples[name].append(probe())
+        turns = list(samples)
+        if order is not None:
+            order.shuffle(turns)
+        for name in turns:
+            if name not in providers:
+                samples[name].append((probes or {})[name]())
+            elif turn < (fewer or {}).get(name, rounds):
+                samples[name].append(mean_seconds(providers[name], calls[name], settle))
     return samples
 
 

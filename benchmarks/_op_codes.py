@@ -198,6 +198,7 @@ OPS = (
         build_distance,
         default={"queries": 1000, "gallery": 59_000, "bits": 64},
         sweeps={"gallery": (100, 1000, 10_000, 100_000), "bits": (16, 32, 64, 128, 256, 512), "threads": ()},
+        base={"bits": {"queries": 100}},
         quick={"queries": 100},
         device_sizes={"cuda": {"gallery": 1_000_000}},
         tests=("tests/ops/test_hamming_distance.py",),

@@ -27,7 +27,7 @@ FLOATS = 1 << 31  # most bytes of distances in float32 at a time; queries go in 
 SLOW_PAIRS = {"eager": 6_000_000, "numpy": 6_000_000, "scikit-learn": 600_000}
 
 
-def faiss_on_gpu(x: Codes, k: int) -> Provider:
+def faiss_on_gpu(x: Codes, k: int, check: Callable[[object], float]) -> Provider:
     import faiss
 
     if not hasattr(faiss, "StandardGpuResources"):
@@ -35,7 +35,7 @@ def faiss_on_gpu(x: Codes, k: int) -> Provider:
     index = faiss.GpuIndexBinaryFlat(faiss.StandardGpuResources(), 8 * x.q.shape[1])
     index.add(x.g.numpy())
     q = x.q.numpy()
-    return Provider(lambda: index.search(q, k)[0], None, "faiss")
+    return Provider(lambda: index.search(q, k)[0], check, "faiss")
 
 
 def build(case: Case) -> Problem:
@@ -133,7 +133,7 @@ def build(case: Case) -> Problem:
         "scikit-learn": lambda: only_on_cpu(case, neighbours()),
     }
     if case.device == "cuda":
-        peers["FAISS on the GPU"] = lambda: faiss_on_gpu(x, k)
+        peers["FAISS on the GPU"] = lambda: faiss_on_gpu(x, k, checked(1))
     for name, make in peers.items():
         problem.add(name, make)
     problem.set_ceiling(lambda: scanning(case, x.q, x.g, cost))

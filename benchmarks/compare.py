@@ -156,12 +156,16 @@ def text_of(rows: list[dict[str, str]], before: str) -> str:
 
 def compare(options: Options) -> int:
     """Measures, prints, writes."""
-    from run import Stop, chosen_ops, say, warn_of_neighbours
+    from run import Stop, can_be_written, chosen_ops, say, warn_of_neighbours
 
+    if options.out:
+        if Path(options.out).exists():
+            raise Stop(f"{options.out} is there already; --out names another")
+        can_be_written(Path(options.out))
+    names = chosen_ops(options)
     commit = commit_of(options.compare or "")
     here, there = this_tree(), built(commit, options.device)
     warn_of_neighbours()
-    names = chosen_ops(options)
     cases = [OPS[name].default_case(options.device, quick=options.quick) for name in names]
     plan = {**options.plan, "only": OURS, "memory": False}
     pairs: list[tuple[list[Run], list[Run]]] = []

@@ -7,6 +7,7 @@ leaves in memory does not help or hinder the next; a process that dies takes its
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -29,7 +30,7 @@ import rdh_ext
 
 PLANS = {  # rounds, seconds of a provider in a round, longest call, seconds of a provider in all rounds
     True: {"rounds": 5, "seconds": 0.004, "limit": 2.0, "share": 0.6},
-    False: {"rounds": 15, "seconds": 0.02, "limit": 30.0, "share": 3.0},
+    False: {"rounds": 11, "seconds": 0.02, "limit": 30.0, "share": 2.0},
 }
 PACKAGE = Path(rdh_ext.__file__).resolve().parents[1]  # where the package lies that is measured
 
@@ -169,6 +170,16 @@ def facts_of(options: Options, run: Run | None = None) -> dict[str, str]:
     return {key: told[key] for key in ("device", "level", "torch", "rdh_ext")} | {"command": options.command}
 
 
+def can_be_written(path: Path) -> None:
+    """Makes its folder; ends the program where that is not possible, before anything is measured."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Stop(f"--out {path}: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise Stop(f"--out {path}: {os.strerror(errno.EACCES)}")
+
+
 class Results:
     """Rows as they come; the file has them after every case."""
 
@@ -185,6 +196,7 @@ class Results:
                 self.rows = read(self.path)
             except (ValueError, OSError) as error:
                 raise Stop(str(error)) from error
+        can_be_written(self.path)
 
     def has(self, case: Case) -> bool:
         """Whether a case has been measured before, by the same versions on the same machine."""
