@@ -64,7 +64,9 @@ format: $(VENV)/.with-lint  ## let the tools format everything
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(FORMATTED)
 
-bench: $(VENV)/.with-test  ## measure the ops against their peers on this machine, into build/
+bench: $(VENV)/.with-test $(VENV)/.with-bench  ## measure everything on this machine, into build/
+	$(BIN)/rdh bench --sweep all --out build/bench.csv --resume
+	$(BIN)/rdh report build/bench.csv
 	$(BIN)/python benchmarks/gradient_amplifier.py --out build/gradient_amplifier_cpu.csv
 	$(BIN)/python benchmarks/pairwise_loss.py --out build/pairwise_loss_cpu.csv
 	$(BIN)/python benchmarks/hamming.py --out build/hamming_cpu.csv
