@@ -121,7 +121,7 @@ def check_integer(op: str, argument: str, value: Any, *, low: int, high: int | N
 
 def may_read_values(tensor: torch.Tensor) -> bool:
     """Reading values costs no synchronisation and is possible: a CPU tensor, outside of tracing."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling() and not isinstance(tensor, FakeTensor)
+    return tensor.is_cpu and not torch.compiler.is_compiling() and not isinstance(tensor, FakeTensor)
 
 
 def check_has_values(op: str, argument: str, tensor: torch.Tensor) -> None:

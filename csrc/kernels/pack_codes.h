@@ -10,8 +10,8 @@ namespace rdh {
 
 namespace cpu {
 
-// h [rows, bits] contiguous to codes [rows, (bits + 7) / 8].
-void pack_codes(Element element, const void* h, int64_t rows, int64_t bits, uint8_t* codes, const Parallel& parallel);
+// h [rows, bits] contiguous to codes [rows, (bits + 7) / 8]. Returns whether h has NaN in it.
+bool pack_codes(Element element, const void* h, int64_t rows, int64_t bits, uint8_t* codes, const Parallel& parallel);
 
 }  // namespace cpu
 

@@ -20,16 +20,37 @@ def _fake(h: Tensor) -> Tensor:
 
 
 _pack_codes = define("pack_codes(Tensor h) -> Tensor", reference=reference.pack_codes, fake=_fake)
+# the kernel meets every element anyway: an op that answers with an error saves a read of h, and a result to look at
+_pack_codes_checked = define(
+    "pack_codes_checked(Tensor h) -> Tensor", reference=reference.pack_codes_checked, fake=_fake
+)
 
 
 def check_activations(op: str, h: Any) -> None:
-    """``h`` is ``[N, K]``, 1 <= K <= 4096, without NaN where that can be seen for free."""
+    """``h`` is ``[N, K]``, 1 <= K <= 4096."""
     checks.check_tensor(op, "h", h, ndim=2)
     if not 1 <= h.shape[1] <= checks.MAX_BITS:
         checks.fail_value(op, "h", f"[N, K] with K from 1 to {checks.MAX_BITS}", h)
-    # a sum that is a number has no NaN in it, and is the quicker question
-    if checks.may_read_values(h) and bool(h.sum().isnan()) and bool(h.isnan().any()):
-        raise ValueError(f"{op}: h must be free of NaN, got {int(h.isnan().sum())} NaN in {checks.describe(h)}")
+
+
+def _nan_error(op: str, h: Tensor) -> ValueError:
+    return ValueError(f"{op}: h must be free of NaN, got {int(h.isnan().sum())} NaN in {checks.describe(h)}")
+
+
+def pack_checked(op: str, h: Any) -> Tensor:
+    """:func:`pack_codes` for a function of the name ``op``, which is in the errors."""
+    check_activations(op, h)
+    out: Tensor
+    if not checks.may_read_values(h):
+        out = _pack_codes(h)
+        return out
+    try:
+        out = _pack_codes_checked(h)
+    except RuntimeError as error:
+        if reference.NAN_FOUND not in str(error):
+            raise
+        raise _nan_error(op, h) from None
+    return out
 
 
 def pack_codes(h: Tensor) -> Tensor:
@@ -53,15 +74,13 @@ def pack_codes(h: Tensor) -> Tensor:
         ValueError: ``h`` is not ``[N, K]``, K is out of range, or (looked at on CPU tensors only, outside of
             ``torch.compile``) ``h`` holds NaN. Where it is not looked at, NaN becomes a 0 bit.
 
-    Cost: O(NK) time, one read of ``h``; extra memory of the size of the result. Deterministic.
+    Cost: O(NK) time, one read of ``h``, which finds NaN, too; extra memory of the size of the result. Deterministic.
 
     Example:
         >>> rdh_ext.pack_codes(torch.tensor([[0.3, -0.2, 0.0, -1.0, 1.0, -1.0, -1.0, -1.0, 1.0]]))
         tensor([[21,  1]], dtype=torch.uint8)
     """
-    check_activations("pack_codes", h)
-    out: Tensor = _pack_codes(h)
-    return out
+    return pack_checked("pack_codes", h)
 
 
 def count_zeros(h: Tensor) -> int:
@@ -76,12 +95,15 @@ def count_zeros(h: Tensor) -> int:
     Raises:
         TypeError, ValueError: as :func:`pack_codes`.
 
-    Cost: one read of ``h``, one byte per element of extra memory. Deterministic.
+    Cost: two reads of ``h`` (on CUDA one), one byte per element of extra memory. Deterministic.
 
     Example:
         >>> rdh_ext.retrieval.count_zeros(torch.tensor([[0.0, -0.0, 1e-30]]))
         2
     """
     check_activations("count_zeros", h)
+    # a sum that is a number has no NaN in it, and is the quicker question
+    if checks.may_read_values(h) and bool(h.sum().isnan()) and bool(h.isnan().any()):
+        raise _nan_error("count_zeros", h)
     checks.check_has_values("count_zeros", "h", h)
     return h.numel() - int(torch.count_nonzero(h))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+NAN_FOUND = "pack_codes: h must be free of NaN"
+"""What every backend of ``pack_codes_checked`` says."""
+
 
 def pack_codes(h: Tensor) -> Tensor:
     """Byte ``k // 8``, place ``k % 8`` holds ``h[:, k] >= 0``. One place of all bytes at a time: pads stay 0."""
@@ -13,3 +16,10 @@ def pack_codes(h: Tensor) -> Tensor:
         bit = (h[:, place::8] >= 0).to(torch.uint8)
         codes[:, : bit.shape[1]] |= bit << place
     return codes
+
+
+def pack_codes_checked(h: Tensor) -> Tensor:
+    """The same; NaN is an error."""
+    if bool(h.isnan().any()):
+        raise RuntimeError(NAN_FOUND)
+    return pack_codes(h)

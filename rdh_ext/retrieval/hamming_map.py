@@ -13,7 +13,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from .. import _checks as checks
 from .._labels import check_label_pair, normalize_labels
-from ..ops.pack_codes import check_activations, pack_codes
+from ..ops.pack_codes import check_activations, pack_checked
 from ._ranking import LabelledCodes
 from .average_precision import check_topk
 from .evaluate import check_choices, evaluate_codes
@@ -205,7 +205,7 @@ class HammingMAP(Metric):
         check_activations(_METRIC, h)
         if bits is not None and h.shape[1] != bits:
             checks.fail_value(_METRIC, "h", f"of {bits} bits [B, {bits}]", h)
-        return pack_codes(h.detach()), h.shape[1]
+        return pack_checked(_METRIC, h.detach()), h.shape[1]
 
     def _layouts(self) -> list[tuple[int, int]]:
         """``(K, C)`` of what was collected: one, none before the first update, more where states were merged."""

@@ -86,7 +86,10 @@ def hamming_calls(rng: np.random.Generator) -> Iterator[Call]:
 def packing_calls(rng: np.random.Generator) -> Iterator[Call]:
     rows, columns = int(rng.choice([0, 1, 7, 64, 129])), int(rng.choice([1, 8, 24, 33, 64, 100]))
     dtype = (torch.float32, torch.float64, torch.float16, torch.bfloat16)[rng.integers(4)]
-    yield "pack_codes", (torch.from_numpy(rng.standard_normal((rows, columns))).to(dtype),)
+    h = torch.from_numpy(rng.standard_normal((rows, columns))).to(dtype)
+    yield "pack_codes_checked", (h,)
+    h[torch.from_numpy(rng.random((rows, columns)) < 0.1)] = torch.nan
+    yield "pack_codes", (h,)
 
 
 def close(a: Tensor, b: Tensor) -> bool:

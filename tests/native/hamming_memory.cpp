@@ -137,6 +137,19 @@ Exact exact(const int64_t* parts) {
          static_cast<Exact>(parts[2]);
 }
 
+// NaN at one place at most: found, a 0 bit, and nothing else is different.
+bool packs_nan(Random& random) {
+  const int64_t rows = random.pick({1, 2, 9, 700}), bits = random.pick({1, 7, 8, 12, 63, 64, 65, 100, 1000});
+  std::vector<float> h = random_signs(random, rows, bits);
+  std::vector<uint8_t> codes(static_cast<size_t>(rows * ((bits + 7) / 8))), expected = codes;
+  if (cpu::pack_codes(Element::f32, h.data(), rows, bits, expected.data(), backwards)) return false;
+  const int64_t place = random.one_in(2) ? rows * bits - 1 : random.below(static_cast<int>(rows * bits));
+  h[place] = std::numeric_limits<float>::quiet_NaN();
+  const int64_t bit = place % bits;
+  expected[place / bits * ((bits + 7) / 8) + bit / 8] &= static_cast<uint8_t>(~(1u << bit % 8));
+  return cpu::pack_codes(Element::f32, h.data(), rows, bits, codes.data(), backwards) && codes == expected;
+}
+
 bool run_one(Random& random) {
   const Case c(random);
   const int64_t row = 2 * (c.bits + 1), k = c.gallery > 0 ? 1 + random.below(static_cast<int>(c.gallery)) : 0;
@@ -205,7 +218,7 @@ int main(int count, char** arguments) {
   Random random(count > 2 ? static_cast<unsigned>(std::atoi(arguments[2])) : 1);
   is_short = count > 3;
   for (int i = 0; i < cases; ++i) {
-    if (!run_one(random)) {
+    if (!run_one(random) || !packs_nan(random)) {
       std::fprintf(stderr, "case %d: a wrong result\n", i);
       return 1;
     }

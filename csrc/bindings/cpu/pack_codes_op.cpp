@@ -1,4 +1,4 @@
-// Registers the CPU kernel of packing under the schema of rdh_ext/ops/pack_codes.py.
+// Registers the CPU kernel of packing under the schemas of rdh_ext/ops/pack_codes.py.
 
 #include "bindings/pack_codes.h"
 
@@ -8,9 +8,11 @@ namespace rdh {
 namespace {
 
 struct Backend {
-  static void pack_codes(const char*, Element element, const void* h, int64_t rows, int64_t bits, uint8_t* codes,
+  static constexpr bool finds_nan = true;
+
+  static bool pack_codes(const char*, Element element, const void* h, int64_t rows, int64_t bits, uint8_t* codes,
                          const Tensor&) {
-    cpu::pack_codes(element, h, rows, bits, codes, torch_parallel);
+    return cpu::pack_codes(element, h, rows, bits, codes, torch_parallel);
   }
 };
 
