@@ -8,6 +8,11 @@
 
 namespace rdh {
 
+// Bytes read and written at least: codes, and two for a pair.
+constexpr int64_t hamming_distance_bytes(int64_t queries, int64_t gallery, int64_t bits) {
+  return (queries + gallery) * ((bits + 7) / 8) + 2 * queries * gallery;
+}
+
 namespace cpu {
 
 // out [queries, gallery]. Returns false where memory is missing.

@@ -8,6 +8,11 @@
 
 namespace rdh {
 
+// Bytes read and written at least: codes, and two counts for a query and a distance; labels do not count.
+constexpr int64_t hamming_histogram_bytes(int64_t queries, int64_t gallery, int64_t bits) {
+  return (queries + gallery) * ((bits + 7) / 8) + 16 * queries * (bits + 1);
+}
+
 namespace cpu {
 
 // out [queries, bits + 1, 2], whatever was in it. Returns false where memory is missing.

@@ -8,6 +8,11 @@
 
 namespace rdh {
 
+// Bytes read and written at least: codes, and the distance and the index of every neighbour.
+constexpr int64_t hamming_topk_bytes(int64_t queries, int64_t gallery, int64_t bits, int64_t k) {
+  return (queries + gallery) * ((bits + 7) / 8) + 10 * queries * k;
+}
+
 namespace cpu {
 
 // distances and indices [queries, k], 1 <= k <= gallery. Returns false where memory is missing.

@@ -8,6 +8,11 @@
 
 namespace rdh {
 
+// Bytes read and written at least: activations, and a bit of each.
+constexpr int64_t pack_codes_bytes(int64_t rows, int64_t bits, int64_t element_bytes) {
+  return rows * (bits * element_bytes + (bits + 7) / 8);
+}
+
 namespace cpu {
 
 // h [rows, bits] contiguous to codes [rows, (bits + 7) / 8]. Returns whether h has NaN in it.

@@ -74,6 +74,13 @@ struct PairwiseOutputs {
   void *loss, *parts, *grad;
 };
 
+// Bytes read and written at least: h and v, and the gradient of h. With itself there are no columns to read.
+constexpr int64_t pairwise_loss_bytes(int64_t rows, int64_t columns, int64_t bits, int64_t element_bytes) {
+  return (2 * rows + columns) * bits * element_bytes;
+}
+// Two products, a multiply-add counted as two.
+constexpr int64_t pairwise_loss_flops(int64_t rows, int64_t columns, int64_t bits) { return 4 * rows * columns * bits; }
+
 namespace cpu {
 
 // Returns false where memory for the workspace is missing. N is below 2^31.

@@ -7,6 +7,9 @@
 
 namespace rdh {
 
+// Bytes read and written at least: a bit each, and a float.
+constexpr int64_t unpack_codes_bytes(int64_t rows, int64_t bits) { return rows * (4 * bits + (bits + 7) / 8); }
+
 namespace cpu {
 
 // codes [rows, (bits + 7) / 8] to signs [rows, bits].
