@@ -24,6 +24,7 @@ from _problem import OURS, Case, NotHere, Problem, Provider, Wrong
 from registry import OPS
 
 CEILING = "ceiling"
+PATIENCE = 5.0  # how much more time a patient provider has for its rounds
 MEMORY_SECONDS = 5.0  # a call that takes longer is not made again for its memory
 COMPILES = ("torch.compile", "KeOps")  # their first call is not like the others
 
@@ -145,17 +146,18 @@ def measure(case: Case, plan: Plan, before: Before) -> dict[str, Any]:
                 raise
             one.status, one.reason = "failed", f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
             continue
-        if seconds > plan.share and name != OURS and not name.startswith(COMPILES):
+        share = plan.share * (PATIENCE if provider.patient else 1)
+        if seconds > share and name != OURS and not name.startswith(COMPILES):
             single[name] = seconds
             continue
         again = mean_seconds(provider.step, 1, settle(case.device))
         if again < plan.seconds:
             again = mean_seconds(provider.step, 3, settle(case.device))
-        if again > plan.share and name != OURS:
+        if again > share and name != OURS:
             single[name] = again
             continue
         calls[name] = max(1, int(plan.seconds / max(again, 1e-7)))
-        fewer[name] = max(2, min(plan.rounds, int(plan.share / (again * calls[name]))))
+        fewer[name] = max(2, min(plan.rounds, int(share / (again * calls[name]))))
     steps = {name: problem.providers[name].step for name in calls}
     probes = {CEILING: problem.ceiling.probe} if problem.ceiling and plan.only is None else {}
     samples = take_rounds(

@@ -89,7 +89,8 @@ def build(case: Case) -> Problem:
     columns = bank if method.title == "DPSH" else rows
     loss = pairwise_loss(rows, columns, bits, 4)
     cost = Cost(loss.bytes, loss.flops + products_of(world.backbone, rows), loss.pairs)
-    ours = Provider(steps["step/rdh_ext"], error_of("rdh_ext"), "rdh_ext", kind=OURS)
+    patient = backbone != "mlp"
+    ours = Provider(steps["step/rdh_ext"], error_of("rdh_ext"), "rdh_ext", kind=OURS, patient=patient)
     problem = Problem(title, cost, {OURS: ours})
 
     def form(name: str) -> Provider:
@@ -97,7 +98,7 @@ def build(case: Case) -> Problem:
             raise broken[name]
         if name not in losses:
             raise NotHere("it is for class ids and a bank", "left out")
-        return Provider(steps[f"step/{name}"], error_of(name))
+        return Provider(steps[f"step/{name}"], error_of(name), patient=patient)
 
     for title, name in FORMS.items():
         problem.add(title, lambda name=name: form(name))

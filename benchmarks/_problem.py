@@ -71,7 +71,7 @@ class Provider:
 
     ``check`` gets what ``step`` has returned, and returns its relative error, or raises :class:`Wrong`; without it
     there is nothing to compare. ``parts``: the step does a part of the work, and its time counts that often.
-    ``patient``: it is waited for, however long it takes.
+    ``patient``: it is waited for, however long it takes, and has more time for its rounds.
     """
 
     step: Step

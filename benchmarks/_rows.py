@@ -46,8 +46,11 @@ COLUMNS = {
 def read(path: Path) -> list[dict[str, str]]:
     """Rows of a file, each with every column."""
     with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if rows and set(rows[0]) != set(COLUMNS):
-        differ = sorted(set(rows[0]) ^ set(COLUMNS))
+        reader = csv.DictReader(file)
+        names = reader.fieldnames or COLUMNS  # a file without a line is no mistake
+        rows = list(reader)
+    if differ := sorted(set(names) ^ set(COLUMNS)):
         raise ValueError(f"{path}: no result of rdh bench: columns {', '.join(differ)}")
+    if any(None in row or None in row.values() for row in rows):
+        raise ValueError(f"{path}: no result of rdh bench: a line has too few cells or too many; was the file cut off?")
     return rows

@@ -21,7 +21,7 @@ from typing import Any
 from _bench_rows import Run, row_of_nothing, rows_of
 from _bench_text import text_of
 from _measure import HERE, MALLOC, cores, die_with_parent, host_threads, machine, write_csv
-from _problem import Case
+from _problem import OURS, Case
 from _rows import read
 from registry import OPS, cases_of, sweeps_of
 from verify import verify
@@ -204,7 +204,7 @@ class Results:
         keys = ("level", "torch", "rdh_ext") if self.options.device == "cpu" else ("torch", "rdh_ext")
         return any(
             (row["op"], row["sweep"], row["x"], row["threads"]) == (case.op, case.sweep, case.x, str(case.threads))
-            and row["status"] != "failed"
+            and (row["provider"], row["status"]) == (OURS, "measured")
             and all(row[key] == mine[key] for key in keys)
             for row in self.rows
         )

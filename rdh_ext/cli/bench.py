@@ -66,7 +66,9 @@ how to read it:
     parser.add_argument("--list", action="store_true", help="list ops and their sweeps, measure nothing")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(cpu)")
     parser.add_argument("--threads", type=whole_number(1, 1024), default=1, metavar="N", help="of everybody (1)")
-    parser.add_argument("--rounds", type=whole_number(2, 10_000), metavar="N", help="in each all take turns (11; --quick 5)")
+    parser.add_argument(
+        "--rounds", type=whole_number(2, 10_000), metavar="N", help="all take turns in each (11; quick 5)"
+    )
     parser.add_argument(
         "--processes", type=whole_number(1, 100), metavar="N", help="fresh ones per case (1; with --compare 5)"
     )
