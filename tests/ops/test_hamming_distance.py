@@ -63,6 +63,47 @@ def test_many_queries(backend: str) -> None:
         )
 
 
+CROSSINGS = ((45, 20), (24, 32), (40, 50), (16, 100))
+"""Slope and base of every level in ``hamming_words.inl``: where a CPU goes over from words to a chunk of planes."""
+
+
+def sizes_around_the_crossings(queries: int, bits: int, prepared: bool) -> set[int]:
+    """Galleries on both sides of a word, a block and every crossing, alone and behind a whole chunk."""
+    sizes = {1, 63, 64, 65}
+    for slope, base in CROSSINGS:
+        limit = queries * slope * (base + bits) // (-(-bits // 64) * (queries + (16 if prepared else 0)))
+        sizes |= {min(max(limit + step, 1), 4095) for step in (-1, 0, 1)}
+    return sizes | {4096 + size for size in sizes}
+
+
+@pytest.mark.parametrize("backend", NATIVE, indirect=True)
+@pytest.mark.parametrize("bits", [*range(1, 18), 63, 64, 65, 127, 128, 129, 255, 256, 257])
+def test_words_and_planes_agree(backend: str, bits: int) -> None:
+    """With queries that make carries of the planes, and with some that do not."""
+    q, g = random_codes(33, bits, 1), random_codes(2 * 4096 - 1, bits, 2)
+    expected = torch.from_numpy(oracle.distances(q.numpy(), g.numpy())).to(backend, torch.int16)
+    q, g = q.to(backend), g.to(backend)
+    for queries, prepared in ((33, False), (33, True), (3, True)):
+        # without planes all bits of the bytes are compared
+        for size in sizes_around_the_crossings(queries, bits if prepared else 8 * g.shape[1], prepared):
+            planes = planes_of(g[:size], bits) if prepared else None
+            with poisoned_memory():
+                d = torch.ops.rdh_ext.hamming_distance(q[:queries], g[:size], planes)
+            assert torch.equal(d, expected[:queries, :size]), (queries, size, prepared)
+
+
+def test_threads_change_nothing() -> None:
+    q, g = random_codes(300, 64, 1), random_codes(4096 + 100, 64, 2)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            for size in (100, 4096 + 100):
+                assert same_as_oracle(hamming_distance(q, g[:size]), q, g[:size])
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_several_tiles_both_ways(backend: str) -> None:
     q, g = random_codes(600, 12, 1), random_codes(5000, 12, 2)
     assert same_as_oracle(hamming_distance(q.to(backend), g.to(backend)), q, g)
