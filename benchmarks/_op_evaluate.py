@@ -48,7 +48,7 @@ def part_of(name: str, x: Codes, case: Case) -> int:
     """Every how many-th query somebody takes, at least three of them."""
     if case.sweep == "paper" and name == PUBLIC:
         return 1
-    pairs = PAIRS[name] // (5 if case.quick else 1)
+    pairs = PAIRS[name] // (12 if case.quick else 1)
     return max(1, min(x.pairs // pairs, x.queries // 3))
 
 

@@ -29,7 +29,7 @@ from verify import verify
 import rdh_ext
 
 PLANS = {  # rounds, seconds of a provider in a round, longest call, seconds of a provider in all rounds
-    True: {"rounds": 5, "seconds": 0.004, "limit": 2.0, "share": 0.6},
+    True: {"rounds": 5, "seconds": 0.004, "limit": 2.0, "share": 0.4},
     False: {"rounds": 11, "seconds": 0.02, "limit": 30.0, "share": 2.0},
 }
 PACKAGE = Path(rdh_ext.__file__).resolve().parents[1]  # where the package lies that is measured
