@@ -213,7 +213,8 @@ class Results:
         """Takes rows in, and writes the file."""
         key = (case.op, case.sweep, case.x, str(case.threads))
         kept = [row for row in self.rows if (row["op"], row["sweep"], row["x"], row["threads"]) != key]
-        self.rows = kept + rows
+        order = {name: place for place, name in enumerate(OPS)}  # also after --resume
+        self.rows = sorted(kept + rows, key=lambda row: order.get(row["op"], len(order)))
         if self.path is not None:
             write_csv(self.path, self.rows)
 
