@@ -162,7 +162,7 @@ def build_distance(case: Case) -> Problem:
 
     problem.add("eager", lambda: slow(lambda: torch.cdist(some, g_signs, p=0), "torch"))
     problem.add("eager, best form", lambda: Provider(lambda: by_product(q_signs, g_signs), check))
-    problem.add("torch.compile", lambda: Provider(lambda: form(q_signs, g_signs), check))
+    problem.add("torch.compile", lambda: Provider(lambda: form(q_signs, g_signs), check), unless=case.quick)
     problem.add("numpy", lambda: only_on_cpu(case, by_numpy()))
     problem.add("scikit-learn", lambda: only_on_cpu(case, by_scikit()))
     return problem

@@ -135,7 +135,7 @@ def build(case: Case) -> Problem:
     if case.device == "cuda":
         peers["FAISS on the GPU"] = lambda: faiss_on_gpu(x, k, checked(1))
     for name, make in peers.items():
-        problem.add(name, make)
+        problem.add(name, make, unless=case.quick and name == "torch.compile")
     problem.set_ceiling(lambda: scanning(case, x.q, x.g, cost))
     return problem
 
